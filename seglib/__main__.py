@@ -1,0 +1,7 @@
+"""``python -m seglib`` is ``seglib``."""
+
+import sys
+
+from seglib.cli import main
+
+sys.exit(main())

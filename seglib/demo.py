@@ -1,0 +1,222 @@
+"""The demo's protocol: 70 unnamed people, forgeries whose region is known, person-disjoint.
+
+It mirrors the paper's: one set of people and one way of forging to train on, another set and
+another way to test on. People are paired off like the videos of FaceForensics++ (A lends to B,
+B to A), so that a couple is a closed group: whoever is split or resampled takes along everyone
+they share a face with. Taught in chapters 03 and 04.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from seglib import (
+    alignment,
+    assets,
+    backbones,
+    extraction,
+    faces,
+    forgery,
+    indexing,
+    media,
+    mesh,
+    metrics,
+    parsing,
+    probing,
+    regions,
+)
+from seglib.errors import unknown_name
+from seglib.extraction import Descriptors, Extractor
+from seglib.recipe import Recipe
+
+# The code on the way from a picture to its descriptor, and through a forgery.
+MAKERS = (
+    media, alignment, mesh, faces, regions, parsing, backbones, indexing, forgery, extraction,
+)  # fmt: skip
+DATASETS = ("orl", "csu")
+BLENDS = (*forgery.BLENDS, "self-blend")
+SEEDS = (0, 1, 2)
+PARTS = ("mouth", "eyes", "brows", "nose", "skin")  # parts with tokens of their own
+VIEWS = (*PARTS, "all", "cls")
+# Trained on one collection and one blend, tested on the other: other people, another camera,
+# another way of forging, as FaceForensics++ stands to Celeb-DF in the paper.
+TRANSFERS = (
+    (("orl", "mouth", "poisson"), ("csu", "mouth", "feathered")),
+    (("orl", "mouth", "poisson"), ("csu", "mouth", "self-blend")),
+    (("csu", "mouth", "feathered"), ("orl", "mouth", "poisson")),
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Bona fide pictures of a data set and one forgery of each.
+
+    labels ``(N,)`` with 1 = fake, groups ``(N,)`` one number a couple, descriptors of N rows.
+    """
+
+    name: str
+    descriptors: Descriptors
+    labels: np.ndarray
+    groups: np.ndarray
+
+
+def people(dataset: str, seed: int = 0) -> pd.DataFrame:
+    """One row a picture: path, person, partner (who lends their face parts), group."""
+    if dataset not in DATASETS:
+        raise unknown_name("data set", dataset, DATASETS)
+    table = pd.DataFrame([(p.path, p.person) for p in assets.pictures(dataset)])
+    table.columns = ["path", "person"]
+    order = np.random.default_rng(seed).permutation(table.person.unique())
+    partner = dict(zip(order, order.reshape(-1, 2)[:, ::-1].ravel(), strict=True))
+    group = {person: i // 2 for i, person in enumerate(order)}
+    return table.assign(partner=table.person.map(partner), group=table.person.map(group))
+
+
+def forge(
+    dataset: str, part: str, blend: str, detector: faces.Detector, seed: int = 0
+) -> Iterator[forgery.Forgery]:
+    """One forgery of every picture, in the order of `people`.
+
+    The partner's picture of the same rank lends the part; a self-blend needs nobody.
+    """
+    if blend not in BLENDS:
+        raise unknown_name("blending method", blend, BLENDS)
+    table = people(dataset, seed)
+    rank = table.groupby("person").cumcount()
+    for number, row in enumerate(table.itertuples()):
+        image = media.read_image(row.path)
+        face = faces.largest(image, detector)
+        if blend == "self-blend":
+            yield forgery.self_blend(image, face, part, seed=number + seed)
+            continue
+        lenders = table.path[table.person == row.partner]
+        lender = media.read_image(lenders.iloc[rank[number] % len(lenders)])
+        lent = faces.largest(lender, detector)
+        yield forgery.part_swap(image, face, lender, lent, part, blend, seed=number + seed)
+
+
+def sample(dataset: str, part: str, blend: str, recipe: Recipe) -> Sample:
+    """Descriptors of a data set and of its forgeries, from the cache if they are there."""
+    table = people(dataset, recipe.seed)
+    real = _cached(recipe, dataset, None, None)
+    fake = _cached(recipe, dataset, part, blend)
+    return Sample(
+        f"{dataset}: {part} forged, {blend}",
+        Descriptors.joined([real, fake]),
+        np.repeat([0, 1], len(table)),
+        np.tile(table.group, 2),
+    )
+
+
+def within(
+    sample: Sample, views: Sequence[str], recipe: Recipe, seeds: Sequence[int] = SEEDS
+) -> dict[str, np.ndarray]:
+    """Scores ``(S, N)`` of each view, by person-disjoint cross-validation on one sample."""
+    return {
+        view: probing.out_of_fold(
+            sample.descriptors.view(view), sample.labels, sample.groups, recipe, seeds
+        )
+        for view in views
+    }
+
+
+def across(
+    train: Sample,
+    test: Sample,
+    views: Sequence[str],
+    recipe: Recipe,
+    seeds: Sequence[int] = SEEDS,
+) -> dict[str, np.ndarray]:
+    """Scores ``(S, N)`` of each view on people and forgeries that its probe never met."""
+    scores = {}
+    for view in views:
+        seen, unseen = train.descriptors.view(view), test.descriptors.view(view)
+        probes = [probing.fit(seen, train.labels, train.groups, recipe, seed) for seed in seeds]
+        scores[view] = np.stack([probing.score(probe, unseen) for probe in probes])
+    return scores
+
+
+def table(sample: Sample, scores: dict[str, np.ndarray], against: str) -> pd.DataFrame:
+    """One row a view: AUC with its interval, and how far `against` is ahead of it, paired."""
+    rows = []
+    for view, values in scores.items():
+        own = metrics.auc(sample.labels, values, sample.groups)
+        lead = metrics.difference(sample.labels, scores[against], values, sample.groups)
+        rows.append((view, own.value, own.low, own.high, lead.value, lead.low, lead.high,
+                     own.coverage, own.items, own.groups))  # fmt: skip
+    columns = ["view", "auc", "low", "high", "lead", "lead_low", "lead_high",
+               "coverage", "items", "groups"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns).set_index("view")
+
+
+def report(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, pd.DataFrame]:
+    """Every table of the demo, by its title: two forgeries within people, then the transfers."""
+    tables = {}
+    for part in ("mouth", "eyes"):
+        here = sample("orl", part, "poisson", recipe)
+        scores = within(here, [*VIEWS, f"random {part}"], recipe, seeds)
+        tables[here.name] = table(here, scores, part)
+    for source, target in TRANSFERS:
+        train, test = sample(*source, recipe), sample(*target, recipe)
+        scores = across(train, test, VIEWS, recipe, seeds)
+        tables[f"{train.name} → {test.name}"] = table(test, scores, source[1])
+    return tables
+
+
+def verdict(table: pd.DataFrame, against: str) -> str:
+    """What a table allows to be said, one sentence a rival, from the paired intervals alone."""
+    own = table.loc[against]
+    lines = [f"{against}: AUC {own.auc:.3f} [{own.low:.3f}, {own.high:.3f}]"]
+    for view, row in table.drop(index=against).iterrows():
+        if row.lead_low > 0:
+            verb = "is ahead of"
+        elif row.lead_high < 0:
+            verb = "is behind"
+        else:
+            verb = "cannot be told from"
+        lead = f"{row.lead:+.3f} [{row.lead_low:+.3f}, {row.lead_high:+.3f}]"
+        lines.append(f"  {against} {verb} {view}: {lead}")
+    return "\n".join(lines)
+
+
+def token_counts(descriptors: Descriptors, part: str) -> np.ndarray:
+    """How many tokens a part has in each picture, ``(N,)`` float."""
+    return descriptors.counts[:, list(regions.part_ids(part))].sum(1).astype(float)
+
+
+def _cached(recipe: Recipe, dataset: str, part: str | None, blend: str | None) -> Descriptors:
+    """Descriptors of one set of pictures; computed once for one recipe and one code."""
+    name = f"{dataset}-{part}-{blend}" if part else f"{dataset}-real"
+    folder = assets.cache_dir() / "demo" / f"{recipe.descriptor_key}-{_code_key()}"
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        _described(recipe, dataset, part, blend, name).save(path)
+    return Descriptors.load(path)
+
+
+def _described(
+    recipe: Recipe, dataset: str, part: str | None, blend: str | None, name: str
+) -> Descriptors:
+    extractor, rows = Extractor(recipe), people(dataset, recipe.seed)
+    if part is None:
+        pictures = (picture for _, picture in media.read_all(rows.path))
+    else:
+        forged = forge(dataset, part, blend, extractor.detector, recipe.seed)
+        pictures = (one.image for one in forged)
+    return extractor(pictures, total=len(rows), label=name)
+
+
+@cache
+def _code_key() -> str:
+    """Changes with the code that makes descriptors, so that no stale one is ever reused."""
+    digest = hashlib.sha256()
+    for module in MAKERS:
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,178 @@
+"""Figures of the book: pictures of faces with real alt text, and AUCs with their intervals.
+
+Every figure carries a text alternative; for a plot it is written from the data. Taught
+nowhere, used in every chapter.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML, display
+from PIL import Image
+
+from seglib.regions import LABELS
+
+# Okabe & Ito (2008): tells apart for colour-blind readers. One colour a label.
+COLOURS = {
+    "background": (0, 0, 0), "face": (230, 159, 0), "rb": (0, 114, 178), "lb": (0, 114, 178),
+    "re": (86, 180, 233), "le": (86, 180, 233), "nose": (0, 158, 115), "ulip": (213, 94, 0),
+    "imouth": (110, 40, 10), "llip": (204, 121, 167), "hair": (153, 153, 153),
+}  # fmt: skip
+INK, ACCENT, CHANCE = "#56606b", "#0072b2", "#d55e00"
+
+
+def coloured(label_map: np.ndarray) -> np.ndarray:
+    """A label map in colours, ``(H, W)`` LaPa ids -> ``(H, W, 3)`` uint8."""
+    return np.array([COLOURS[name] for name in LABELS], np.uint8)[label_map]
+
+
+def overlay(image: np.ndarray, label_map: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+    """The label map laid over its crop; the background is left as it is."""
+    mixed = (1 - opacity) * image + opacity * coloured(label_map)
+    return np.where((label_map > 0)[..., None], mixed, image).astype(np.uint8)
+
+
+def patches(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The crop cut into its patches: kept ones as they are, the others faint, a line between.
+
+    image ``(H, W, 3)`` uint8, kept ``(gh, gw)`` bool.
+    """
+    height, width = image.shape[0] // kept.shape[0], image.shape[1] // kept.shape[1]
+    mask = kept.repeat(height, 0).repeat(width, 1)[..., None]
+    shown = np.where(mask, image, 0.25 * image + 0.75 * 255)
+    shown[::height] = shown[:, ::width] = 200
+    return shown.astype(np.uint8)
+
+
+def components(tokens: np.ndarray) -> np.ndarray:
+    """First three principal components of a token grid as colours: ``(gh, gw, D)`` -> uint8.
+
+    Tokens with the same colour say similar things.
+    """
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    _, _, axes = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
+    values = (flat - flat.mean(0)) @ axes[:3].T
+    low, high = np.quantile(values, [0.02, 0.98], axis=0)
+    shown = ((values - low) / (high - low)).clip(0, 1) * 255
+    return shown.reshape(*tokens.shape[:2], 3).astype(np.uint8)
+
+
+def show_pictures(
+    images: Sequence[np.ndarray],
+    captions: Sequence[str],
+    alts: Sequence[str],
+    credit: str = "",
+    side: int = 200,
+) -> None:
+    """Pictures side by side, each with its caption and its alt text; a credit line below.
+
+    images are ``(H, W, 3)`` uint8 of any size; side is their width on the page in pixels.
+    """
+    cells = "".join(
+        f'<figure style="margin:0;width:{side}px"><img src="{_data_uri(image, side)}" '
+        f'alt="{html.escape(alt)}" style="width:100%"><figcaption style="font-size:.85em">'
+        f"{html.escape(caption)}</figcaption></figure>"
+        for image, caption, alt in zip(images, captions, alts, strict=True)
+    )
+    line = f'<div style="font-size:.75em;opacity:.8">{html.escape(credit)}</div>' if credit else ""
+    row = f'<div style="display:flex;flex-wrap:wrap;gap:12px">{cells}</div>'
+    display(HTML(f"<div>{row}{line}</div>"))
+
+
+def show_plot(figure, alt: str) -> None:
+    """A plotly figure with its text alternative.
+
+    In the published book it draws with the book's own copy of plotly and no network: the
+    builder names that copy in ``SEGLIB_PLOTLYJS``. Elsewhere plotly chooses its renderer.
+    """
+    plotlyjs = os.environ.get("SEGLIB_PLOTLYJS")
+    if plotlyjs is None:
+        figure.show()
+        return
+    drawn = figure.to_html(
+        full_html=False,
+        include_plotlyjs=plotlyjs,
+        include_mathjax=False,
+        config={"displaylogo": False, "responsive": True},
+    )
+    label = html.escape(alt)
+    display(HTML(f'<figure role="img" aria-label="{label}" style="margin:0">{drawn}</figure>'))
+
+
+def show_aucs(table: pd.DataFrame, title: str) -> None:
+    """AUC of every view as a dot with its interval; the text alternative says the same."""
+    import plotly.graph_objects as go
+
+    rows = table.iloc[::-1]
+    figure = go.Figure(
+        go.Scatter(
+            x=rows.auc,
+            y=list(rows.index),
+            mode="markers",
+            marker={"size": 11, "color": ACCENT},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": rows.high - rows.auc,
+                "arrayminus": rows.auc - rows.low,
+                "color": INK,
+            },
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        )
+    )
+    figure.add_vline(x=0.5, line={"color": CHANCE, "dash": "dot"}, annotation_text="chance")
+    figure.update_layout(
+        title=title,
+        xaxis_title="AUC, 95 % interval over groups of people",
+        template="plotly_white",
+        height=90 + 38 * len(rows),
+        margin={"l": 10, "r": 10, "t": 50, "b": 10},
+        yaxis={"automargin": True},
+    )
+    show_plot(figure, f"{title}. {described(table)}")
+
+
+def described(table: pd.DataFrame) -> str:
+    """The AUC table in words, for those who cannot see the plot."""
+    return "; ".join(
+        f"{view} AUC {row.auc:.3f}, interval {row.low:.3f} to {row.high:.3f}"
+        for view, row in table.iterrows()
+    )
+
+
+def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
+    """The README's picture: one panel a table, drawn with matplotlib."""
+    from matplotlib.figure import Figure
+
+    longest = max(len(table) for table in tables.values())
+    figure = Figure(figsize=(5.2 * len(tables), 1.2 + 0.36 * longest), layout="constrained")
+    axes = figure.subplots(1, len(tables), squeeze=False)[0]
+    for axis, (title, table) in zip(axes, tables.items(), strict=True):
+        rows = table.iloc[::-1]
+        spread = np.array([rows.auc - rows.low, rows.high - rows.auc])
+        axis.errorbar(rows.auc, rows.index, xerr=spread, fmt="o", color=ACCENT, ecolor=INK)
+        axis.axvline(0.5, color=CHANCE, linestyle=":")
+        axis.set(title=title, xlabel="AUC, 95 % interval over groups of people")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.text(0.5, -0.02, note, ha="center", va="top", fontsize=8, color=INK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def _data_uri(image: np.ndarray, side: int) -> str:
+    """A PNG inside the page, no sharper than twice what is shown."""
+    picture = Image.fromarray(image)
+    scale = 2 * side / picture.width
+    resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    picture = picture.resize((2 * side, round(picture.height * scale)), resample)
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,96 @@
+"""The probe: standardise, then logistic regression. Its strength is chosen across people.
+
+The probe *is* a scikit-learn pipeline; nothing here is ours but the grouping. Rows without a
+descriptor (NaN: no token of the part) are left out of training and get no score.
+Taught in chapter 03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from seglib.errors import SeglibError
+from seglib.recipe import Recipe
+
+INNER_FOLDS = 3  # folds inside the training people, for the choice of C
+
+
+class TooFewGroups(SeglibError, ValueError):
+    """Person-disjoint folds need more groups than there are folds."""
+
+
+def fit(
+    descriptors: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    recipe: Recipe,
+    seed: int = 0,
+) -> Pipeline:
+    """Train on all rows that have a descriptor; choose C by person-disjoint cross-validation.
+
+    Parameters
+    ----------
+    descriptors : (N, D) float
+    labels : (N,) of 0 (bona fide) and 1 (fake)
+    groups : (N,)
+        No group is on both sides of a fold.
+    recipe : Recipe
+        Its ``c_grid`` (Alain & Bengio, arXiv 1610.01644, for linear probes in general; DINOv3's
+        own evaluation sweeps C in the same manner).
+    seed : int
+        Which people fall into which fold.
+    """
+    seen = ~np.isnan(descriptors).any(1)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        {"logisticregression__C": list(recipe.c_grid)},
+        scoring="roc_auc",
+        cv=_folds(groups[seen], INNER_FOLDS, seed),
+        n_jobs=1,
+    )
+    search.fit(descriptors[seen], labels[seen], groups=groups[seen])
+    return search.best_estimator_
+
+
+def score(probe: Pipeline, descriptors: np.ndarray) -> np.ndarray:
+    """Logits ``(N,)``, higher is more fake; NaN for a row without a descriptor."""
+    seen = ~np.isnan(descriptors).any(1)
+    scores = np.full(len(descriptors), np.nan)
+    if seen.any():
+        scores[seen] = probe.decision_function(descriptors[seen])
+    return scores
+
+
+def out_of_fold(
+    descriptors: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    recipe: Recipe,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> np.ndarray:
+    """Scores ``(S, N)`` in which nobody was scored by a probe that had seen them.
+
+    One row a seed; a seed decides who is in which of the ``recipe.folds`` outer folds.
+    """
+    scores = np.full((len(seeds), len(labels)), np.nan)
+    for row, seed in zip(scores, seeds, strict=True):
+        for train, test in _folds(groups, recipe.folds, seed).split(descriptors, labels, groups):
+            probe = fit(descriptors[train], labels[train], groups[train], recipe, seed)
+            row[test] = score(probe, descriptors[test])
+    return scores
+
+
+def _folds(groups: np.ndarray, folds: int, seed: int) -> StratifiedGroupKFold:
+    found = len(np.unique(groups))
+    if found < folds:
+        raise TooFewGroups(
+            f"{found} groups of people for {folds} folds; expected at least as many groups as "
+            "folds. Add people, or lower `folds` in the recipe."
+        )
+    return StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

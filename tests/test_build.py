@@ -1,0 +1,194 @@
+"""book/build.py on tiny books, with the real papermill and the real Jupyter Book."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from book import build
+
+ROOT = Path(__file__).parent.parent
+
+
+def notebook(*sources, parameters='mode = "demo"'):
+    """A notebook with a title, a parameters cell and one code cell a source."""
+    cells = [
+        v4.new_markdown_cell("# A chapter\n\nWith $x_1$."),
+        v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        *map(v4.new_code_cell, sources),
+    ]
+    python = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return v4.new_notebook(cells=cells, metadata={"kernelspec": python})
+
+
+@pytest.fixture
+def make_book(tmp_path):
+    """Write a book of the given chapters; return the function that builds it."""
+
+    def make(**chapters):
+        source = tmp_path / "source"
+        (source / "book").mkdir(parents=True)
+        (source / "notebooks").mkdir()
+        (source / "book" / "intro.md").write_text("# A book\n")
+        (source / "book" / "references.bib").write_text("")
+        (source / "_config.yml").write_text((ROOT / "_config.yml").read_text())
+        toc = "format: jb-book\nroot: book/intro\nchapters:\n"
+        for name, chapter in chapters.items():
+            nbformat.write(chapter, source / "notebooks" / f"{name[1:]}.ipynb")
+            toc += f"  - file: notebooks/{name[1:]}\n"
+        (source / "_toc.yml").write_text(toc)
+        out = tmp_path / "out"
+        return lambda *argv: build.main(["--source", str(source), "--out", str(out), *argv])
+
+    return make
+
+
+@pytest.fixture
+def former(tmp_path):
+    """A page published by an earlier build."""
+    page = tmp_path / "out" / "html" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("the former page")
+    return page
+
+
+def executed(tmp_path, name):
+    return nbformat.read(tmp_path / "out" / "stage" / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def test_a_book_is_built_and_replaces_the_former_one(make_book, former, tmp_path, capsys):
+    run = make_book(_01_one=notebook("print('seen', mode)"), _02_two=notebook("print(2)"))
+    assert run() == 0
+    html = tmp_path / "out" / "html"
+    assert "seen demo" in (html / "notebooks" / "01_one.html").read_text()
+    assert "the former page" not in former.read_text()
+    assert (html / build.PLOTLYJS).stat().st_size > 1e6
+    assert [p.name for p in (tmp_path / "out").iterdir() if "former" in p.name] == []
+    told = capsys.readouterr().out
+    assert "[1/2] 01_one" in told
+    assert f"{html.as_uri()}/index.html" in told
+
+
+def test_only_one_chapter_goes_to_a_preview(make_book, former, tmp_path):
+    run = make_book(_01_one=notebook("print('one ran')"), _02_two=notebook("print('two ran')"))
+    assert run("--only", "02") == 0
+    pages = tmp_path / "out" / "preview" / "notebooks"
+    assert '<span class="n">two ran' not in (pages / "01_one.html").read_text()
+    assert "two ran\n" in (pages / "02_two.html").read_text()
+    assert "one ran\n" not in (pages / "01_one.html").read_text()
+    assert former.read_text() == "the former page"
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("x = 1\nraise ValueError('no such face')", "ValueError: no such face"),
+        ("import sys\nsys.exit()", "SystemExit"),  # papermill takes this for success
+        ("import os\nos._exit(1)", "DeadKernelError"),
+    ],
+)
+def test_a_failing_cell_is_named_and_nothing_published(make_book, former, capsys, source, error):
+    run = make_book(_01_good=notebook("1"), _02_bad=notebook("1", source, "2"))
+    assert run() == 1
+    told = capsys.readouterr()
+    assert "02_bad.ipynb, cell 4 of 5:" in told.err
+    assert source.splitlines()[1] in told.err
+    assert error in told.err
+    assert "[2/2] 02_bad" in told.out
+    assert "FAILED" in told.out
+    assert former.read_text() == "the former page"
+
+
+def test_a_cell_that_may_raise_is_still_an_error(make_book, former, capsys):
+    chapter = notebook("1 / 0")
+    chapter.cells[-1].metadata["tags"] = ["raises-exception"]
+    assert make_book(_01_one=chapter)() == 1
+    assert "cell 3 of 3" in capsys.readouterr().err
+    assert former.read_text() == "the former page"
+
+
+def test_a_warning_of_jupyter_book_fails_the_build(make_book, former, capsys):
+    chapter = notebook("1")
+    chapter.cells[0].source += "\n\n[nowhere](missing.md)"
+    assert make_book(_01_one=chapter)() == 1
+    assert "missing.md" in capsys.readouterr().err
+    assert former.read_text() == "the former page"
+
+
+def test_a_page_that_loads_from_a_cdn_is_not_published(make_book, former, capsys):
+    html = '<script src="https://cdn.example.org/x.js"></script>'
+    run = make_book(_01_one=notebook(f"from IPython.display import HTML\nHTML('{html}')"))
+    assert run() == 1
+    assert "01_one.html: <script> loads https://cdn.example.org" in capsys.readouterr().err
+    assert former.read_text() == "the former page"
+
+
+def test_a_notebook_with_outputs_is_refused(make_book, capsys):
+    chapter = notebook("1")
+    chapter.cells[2].outputs = [v4.new_output("stream", text="old news")]
+    assert make_book(_01_one=chapter)() == 1
+    assert "01_one.ipynb, cell 3 carries outputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("seed=3", "no parameter 'seed'. Did you mean 'seeds'?"),
+        ("seeds=many", "'seeds' is of type int (default 3); found 'many', of type str"),
+        ("fast='false'", "'fast' is of type bool (default True); found 'false', of type str"),
+        ("seeds=true", "'seeds' is of type int"),
+        ("seeds", "wants NAME=VALUE"),
+        ("mode=paper", "set by --mode"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_at_once(make_book, tmp_path, capsys, argument, told):
+    chapter = notebook("1", parameters='mode = "demo"\nfast = True\nseeds = 3')
+    assert make_book(_01_one=chapter)("-p", argument) == 1
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out" / "stage").exists()
+
+
+def test_false_is_false(make_book, tmp_path):
+    chapter = notebook("print(fast is False)", parameters='mode = "demo"\nfast = True')
+    assert make_book(_01_one=chapter)("-p", "fast=false", "--no-publish") == 0
+    assert executed(tmp_path, "01_one").cells[-1].outputs[0].text == "True\n"
+
+
+def test_an_unknown_chapter_is_refused(make_book, capsys):
+    assert make_book(_01_one=notebook("1"))("--only", "07") == 1
+    assert "no chapter '07'. Chapters: 01_one" in capsys.readouterr().err
+
+
+def test_nothing_of_this_machine_stays_in_an_executed_notebook(make_book, tmp_path):
+    assert make_book(_01_one=notebook("1"))("--no-publish") == 0
+    assert str(tmp_path) not in json.dumps(executed(tmp_path, "01_one"))
+
+
+@pytest.mark.parametrize(("seeds", "hidden"), [(3, True), (5, False)])
+def test_injected_parameters_show_only_when_they_differ(make_book, tmp_path, seeds, hidden):
+    chapter = notebook("1", parameters='mode = "demo"\nseeds = 3')
+    assert make_book(_01_one=chapter)("-p", f"seeds={seeds}", "--no-publish") == 0
+    tags = [cell.metadata.get("tags", []) for cell in executed(tmp_path, "01_one").cells]
+    (injected,) = (t for t in tags if "injected-parameters" in t)
+    assert ("remove-cell" in injected) is hidden
+
+
+def test_the_kernel_runs_in_a_scratch_folder_and_offline(make_book, tmp_path):
+    run = make_book(
+        _01_one=notebook(
+            "import os\nprint(os.listdir('.'), os.environ['HF_HUB_OFFLINE'], "
+            "os.environ['SEGLIB_PLOTLYJS'])"
+        )
+    )
+    assert run("--no-publish") == 0
+    assert executed(tmp_path, "01_one").cells[-1].outputs[0].text == (
+        "[] 1 ../_assets/plotly.min.js\n"
+    )
+
+
+def test_a_build_folder_that_cannot_be_replaced_keeps_the_former_page(former, tmp_path):
+    with pytest.raises(OSError, match="missing"):
+        build.publish(tmp_path / "missing", former.parent)
+    assert former.read_text() == "the former page"

