@@ -37,7 +37,7 @@ lab: assets ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=. $(ARGS)
 
 lint: $(STAMP) ## check the style of code and notebooks
-	@$(PY) -m ruff check $(ARGS) .
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
 clean: ## remove what was built here (the environment and the downloaded assets stay)
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis

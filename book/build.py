@@ -32,6 +32,7 @@ from papermill.exceptions import PapermillExecutionError
 ROOT = Path(__file__).resolve().parent.parent
 PLOTLYJS = "_assets/plotly.min.js"  # not in _static/: what lies there loads on every page
 CELL_TIMEOUT = {"demo": 1800, "paper": None}  # seconds; paper mode works through whole data sets
+KERNEL_LOG = "kernel.log"  # in the stage
 SHOWN_LINES = 12  # of a failing cell's source
 LOADED = "script[src], img[src], iframe[src], source[src], video[src], link[href]"
 FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
@@ -79,7 +80,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=tuple(CELL_TIMEOUT),
         default="demo",
         help="demo: embedded weights and faces, no network (default); "
-        "paper: the gated weights and data sets",
+        "paper: the gated weights and data sets, whose loaders are still to come",
     )
     parser.add_argument(
         "--only",
@@ -257,12 +258,13 @@ def run(source: Path, target: Path, parameters: Mapping[str, Any], mode: str, la
         so papermill's exception, its metadata and every output are looked at.
     """
     bar = {"bar_format": label + "   cell {n_fmt}/{total_fmt}   {elapsed}", "leave": False}
-    bar["disable"] = None  # shown on a terminal only
+    bar |= {"file": sys.stdout, "disable": not sys.stdout.isatty(), "mininterval": 0}
     kernel = {"SEGLIB_PLOTLYJS": f"../{PLOTLYJS}"}
     if mode == "demo":
         kernel["HF_HUB_OFFLINE"] = "1"  # without it a missing file takes 23 s to be missed
     failure = None
-    with tempfile.TemporaryDirectory() as scratch, environment(kernel):
+    log = target.parent.parent / KERNEL_LOG
+    with tempfile.TemporaryDirectory() as scratch, environment(kernel), stderr_to(log):
         try:
             papermill.execute_notebook(
                 source,
@@ -272,7 +274,6 @@ def run(source: Path, target: Path, parameters: Mapping[str, Any], mode: str, la
                 progress_bar=bar,
                 kernel_name="python3",
                 execution_timeout=CELL_TIMEOUT[mode],
-                extra_arguments=["--log-level=CRITICAL"],
             )
         except PapermillExecutionError:
             pass  # the cell's own output says more
@@ -314,7 +315,15 @@ def explain_failure(
         code[SHOWN_LINES:] = ["    | ..."]
     raised = [f"{o.ename}: {o.evalue}" for o in cell.get("outputs", ()) if "ename" in o]
     error = failure or "\n".join(raised)
-    return "\n".join([f"{source.name}, {where}:", *code, error, f"As far as it ran: {target}"])
+    return "\n".join(
+        [
+            f"{source.name}, {where}:",
+            *code,
+            error,
+            f"As far as it ran: {target}",
+            f"The kernels' own messages: {target.parent.parent / KERNEL_LOG}",
+        ]
+    )
 
 
 def scrub(
@@ -447,6 +456,24 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+@contextmanager
+def stderr_to(log: Path) -> Iterator[None]:
+    """Append this process's standard error, which a kernel inherits, to a file for a while.
+
+    Native libraries greet there; a line of theirs would break the progress lines.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 if __name__ == "__main__":

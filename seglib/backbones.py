@@ -8,6 +8,7 @@ Taught in chapter 02.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,10 @@ class BackboneUnavailable(SeglibError):
     """The weights are neither in the given folder nor in the local hub cache."""
 
 
+class UnsupportedModel(SeglibError):
+    """The model's sequence is not ``[CLS, registers..., patches row by row]``."""
+
+
 class WrongCropSize(SeglibError, ValueError):
     """The crop's side is no multiple of the backbone's patch."""
 
@@ -50,6 +55,7 @@ class Tokens:
 
     @property
     def grid(self) -> tuple[int, int]:
+        """``(gh, gw)``: rows and columns of patches."""
         return tuple(self.patches.shape[1:3])
 
 
@@ -69,20 +75,29 @@ class Encoder:
     """
 
     def __init__(self, model: torch.nn.Module, device: str | None = None) -> None:
+        if not isinstance(getattr(model.config, "patch_size", None), int):
+            raise _unsupported(model, "its config names no patch_size")
+        self.patch = model.config.patch_size
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
         self.model = model.eval().requires_grad_(False).to(self.device, dtype)
-        self.patch = int(model.config.patch_size)
+        self.width = int(model.config.hidden_size)
         self.registers = int(getattr(model.config, "num_register_tokens", 0))
 
     @torch.inference_mode()
     def __call__(self, crops: Sequence[Crop]) -> Tokens:
+        """Encode a batch of crops of one size."""
         pixels = self._pixels(np.stack([crop.image for crop in crops]))
         hidden = self.model(pixel_values=pixels).last_hidden_state.float().cpu()
-        cls, registers, patches = hidden.split(
-            [1, self.registers, hidden.shape[1] - 1 - self.registers], dim=1
-        )
         rows, columns = (side // self.patch for side in pixels.shape[-2:])
+        parts = [1, self.registers, rows * columns]
+        if hidden.shape[1] != sum(parts):
+            raise _unsupported(
+                self.model,
+                f"{hidden.shape[1]} tokens for a grid of {rows} x {columns} patches, expected "
+                f"{sum(parts)}",
+            )
+        cls, registers, patches = hidden.split(parts, dim=1)
         return Tokens(cls[:, 0], registers, patches.unflatten(1, (rows, columns)))
 
     def _pixels(self, images: np.ndarray) -> torch.Tensor:
@@ -92,19 +107,19 @@ class Encoder:
             raise WrongCropSize(
                 f"the crop is {width} x {height} pixels, which patches of {self.patch} do not "
                 f"tile; expected a multiple of {self.patch}. Set input_size in the recipe to "
-                f"{round(width / self.patch) * self.patch}."
+                f"{max(round(width / self.patch), 1) * self.patch}."
             )
         pixels = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
         mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (MEAN, STD))
         return ((pixels / 255 - mean) / std).to(self.model.dtype)
 
 
-def load(name: str, device: str | None = None) -> Encoder:
+def load(name: str | os.PathLike, device: str | None = None) -> Encoder:
     """An encoder by name, local folder or hub id.
 
     Parameters
     ----------
-    name : str
+    name : str or path-like
         ``"dinov2-s"`` (embedded), ``"dinov3-s" | "-b" | "-l"`` (gated on the hub), the path
         of a folder that `transformers` saved, or any hub id with a slash in it.
 
@@ -114,29 +129,64 @@ def load(name: str, device: str | None = None) -> Encoder:
         With the nearest known name.
     BackboneUnavailable
         With what is missing and what to run.
+    UnsupportedModel
+        Not a plain vision transformer.
     """
+    name = os.fspath(name)
     if name in EMBEDDED:
         return Encoder(_pretrained(assets.fetch(EMBEDDED[name])), device)
     if Path(name).is_dir():
         return Encoder(_pretrained(Path(name)), device)
     if name not in HUB and "/" not in name:
         raise unknown_name("backbone", name, [*EMBEDDED, *HUB])
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise BackboneUnavailable(
+            f"there is no folder {name}; expected one with config.json and model.safetensors, as "
+            f"save_pretrained writes it. The working folder is {Path.cwd()}."
+        )
     return Encoder(_pretrained(HUB.get(name, name)), device)
 
 
 def _pretrained(source: Path | str) -> torch.nn.Module:
     _let_torchvision_import()
+    from safetensors import SafetensorError
     from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it would flash by in a fraction of a second
 
     try:
         # Local files only: without a network a hub id would take 23 s to fail.
-        return AutoModel.from_pretrained(source, local_files_only=True)
-    except OSError as error:
+        model, report = AutoModel.from_pretrained(
+            source, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(source, Path):
+            raise _damaged(source, str(error).partition("\n")[0]) from error
         raise BackboneUnavailable(
-            f"no weights for {str(source)!r} on this machine; expected a folder with config.json "
-            "and model.safetensors, or a model in the local hub cache. Accept its licence at "
+            f"no weights for {source!r} on this machine; expected a folder with config.json and "
+            "model.safetensors, or a model in the local hub cache. Accept its licence at "
             f"https://huggingface.co/{source} and run: hf download {source}"
         ) from error
+    # transformers fills what a file lacks with random numbers. A pooler is never read here.
+    absent = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
+    if absent:
+        raise _damaged(source, f"{len(absent)} of its tensors are missing, say {min(absent)}")
+    return model
+
+
+def _damaged(source: Path | str, found: str) -> BackboneUnavailable:
+    return BackboneUnavailable(
+        f"{source} holds no whole model: {found}; expected config.json and a model.safetensors "
+        "that fits it. Save it again with save_pretrained, or download it again."
+    )
+
+
+def _unsupported(model: torch.nn.Module, found: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"{type(model).__name__} is no plain vision transformer: {found}. Use a model like DINOv2 "
+        "or DINOv3, whose tokens are one CLS, registers and one for each patch."
+    )
 
 
 def _let_torchvision_import() -> None:

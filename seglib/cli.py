@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from seglib import __version__, assets
+from seglib import __version__, assets, wheels
 from seglib.errors import SeglibError, UnknownName, unknown_name
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -139,7 +139,7 @@ def _as_table(found: list[assets.Status]) -> str:
     ]
     lines += [f"{s.asset.name}: {s.detail}" for s in found if s.state == "damaged"]
     if not all(status.present for status in found):
-        lines.append(f"To fetch what is missing: {assets.AGAIN}")
+        lines.append(f"To fetch what is missing: {wheels.AGAIN}")
     return "\n".join(lines)
 
 
@@ -175,10 +175,10 @@ def add_demo(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help="splits (3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables as JSON")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw them as a PNG")
-    parser.set_defaults(run=demo)
+    parser.set_defaults(run=measure)
 
 
-def demo(arguments: argparse.Namespace) -> int:
+def measure(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
     from seglib import demo, figures, recipe  # heavy: torch and transformers
 

@@ -9,13 +9,14 @@ they share a face with. Taught in chapters 03 and 04.
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from seglib import (
     alignment,
@@ -123,7 +124,7 @@ def within(
         view: probing.out_of_fold(
             sample.descriptors.view(view), sample.labels, sample.groups, recipe, seeds
         )
-        for view in views
+        for view in tqdm(views, sample.name, unit="probe", leave=False)
     }
 
 
@@ -136,7 +137,7 @@ def across(
 ) -> dict[str, np.ndarray]:
     """Scores ``(S, N)`` of each view on people and forgeries that its probe never met."""
     scores = {}
-    for view in views:
+    for view in tqdm(views, f"{train.name} → {test.name}", unit="probe", leave=False):
         seen, unseen = train.descriptors.view(view), test.descriptors.view(view)
         probes = [probing.fit(seen, train.labels, train.groups, recipe, seed) for seed in seeds]
         scores[view] = np.stack([probing.score(probe, unseen) for probe in probes])
@@ -217,6 +218,6 @@ def _described(
 def _code_key() -> str:
     """Changes with the code that makes descriptors, so that no stale one is ever reused."""
     digest = hashlib.sha256()
-    for module in MAKERS:
-        digest.update(Path(module.__file__).read_bytes())
+    for maker in (*MAKERS, people, forge):
+        digest.update(inspect.getsource(maker).encode())
     return digest.hexdigest()[:12]

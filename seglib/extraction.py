@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -75,6 +75,13 @@ class Descriptors:
             return cls(*(stored[f.name] for f in fields(cls)))
 
     @classmethod
+    def missing(cls, reasons: Sequence[str], width: int) -> Descriptors:
+        """Rows of NaN and zero counts, each with its reason, for an encoder of that width."""
+        nothing = np.full((len(reasons), len(LABELS), width), np.nan, np.float32)
+        counts = np.zeros((len(reasons), len(LABELS)), np.int64)
+        return cls(nothing, counts, nothing, nothing[:, 0], np.array(reasons, dtype=str))
+
+    @classmethod
     def joined(cls, several: Iterable[Descriptors]) -> Descriptors:
         """Rows of all, one after the other."""
         columns = zip(*([getattr(d, f.name) for f in fields(cls)] for d in several), strict=True)
@@ -100,12 +107,20 @@ class Extractor:
         face = faces.largest(image, self.detector)
         return faces.crop(image, face, self.recipe.input_size, self.recipe.crop_scale)
 
-    def describe(self, crops: list[Crop], rng: np.random.Generator) -> Descriptors:
-        """Descriptors of one batch of crops."""
+    def describe(self, crops: Sequence[Crop], places: Sequence[int]) -> Descriptors:
+        """Descriptors of one batch of crops.
+
+        A crop's place among all pictures seeds its random control, so that it stays the same
+        whatever the other pictures are.
+        """
         tokens = self.backbone(crops)
         labels = indexing.patch_labels(self.parser(crops), tokens.grid)
         sums, counts = indexing.label_sums(tokens.patches, labels)
-        random, _ = indexing.label_sums(tokens.patches, indexing.shuffled(labels, rng))
+        dealt = [
+            indexing.shuffled(one[None], np.random.default_rng((self.recipe.seed, place)))
+            for one, place in zip(labels, places, strict=True)
+        ]
+        random, _ = indexing.label_sums(tokens.patches, np.concatenate(dealt))
         reasons = np.full(len(crops), "")
         return Descriptors(sums, counts, random, tokens.cls.numpy(), reasons)
 
@@ -119,44 +134,31 @@ class Extractor:
 
         An item may be an error that a reader recorded (`media.read_all`): its row says so.
         """
-        rng = np.random.default_rng(self.recipe.seed)
-        rows: list[Descriptors | str] = []
+        width, rows = self.backbone.width, []
         waiting: list[tuple[int, Crop]] = []
 
         def encode() -> None:
-            found = self.describe([crop for _, crop in waiting], rng)
-            for (row, _), one in zip(waiting, _rows(found), strict=True):
-                rows[row] = one
+            places, crops = zip(*waiting, strict=True)
+            for place, row in zip(places, _rows(self.describe(crops, places)), strict=True):
+                rows[place] = row
             waiting.clear()
 
         for picture in tqdm(pictures, label, total, unit="picture", leave=False):
-            rows.append("")
+            rows.append(None)
             try:
                 if isinstance(picture, SeglibError):
                     raise picture
                 waiting.append((len(rows) - 1, self.crop(picture)))
             except SeglibError as error:
-                rows[-1] = f"{type(error).__name__}: {error}"
+                rows[-1] = Descriptors.missing([f"{type(error).__name__}: {error}"], width)
             if len(waiting) == BATCH:
                 encode()
         if waiting:
             encode()
-        return Descriptors.joined(_filled(rows))
+        # Beginning with no rows: no picture at all is no error either.
+        return Descriptors.joined([Descriptors.missing([], width), *rows])
 
 
 def _rows(batch: Descriptors) -> Iterator[Descriptors]:
     for i in range(len(batch)):
         yield Descriptors(*(getattr(batch, f.name)[i : i + 1] for f in fields(batch)))
-
-
-def _filled(rows: list[Descriptors | str]) -> list[Descriptors]:
-    """A row of NaN and zero counts for every picture that gave a reason instead of tokens."""
-    width = next((row.cls.shape[1] for row in rows if isinstance(row, Descriptors)), 0)
-    nothing = np.full((1, len(LABELS), width), np.nan, np.float32)
-    counts = np.zeros((1, len(LABELS)), np.int64)
-    return [
-        row
-        if isinstance(row, Descriptors)
-        else Descriptors(nothing, counts, nothing, nothing[:, 0], np.array([row]))
-        for row in rows
-    ]

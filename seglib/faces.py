@@ -78,6 +78,7 @@ class MeshDetector:
         self._networks = FaceMesh()
 
     def __call__(self, image: np.ndarray) -> list[Face]:
+        """Faces of a ``(H, W, 3)`` uint8 picture, largest first."""
         found = []
         for detection in self._networks.detect(image):
             mesh = self._networks.landmarks(image, detection)
@@ -109,8 +110,8 @@ def largest(image: np.ndarray, detector: Detector) -> Face:
     if not found:
         raise NoFace(
             f"no face found in a picture of {width} x {height} pixels; expected a face seen from "
-            f"the front or half from the side, at least {MIN_FACE} pixels tall. Crop the picture "
-            "around the face, or leave it out."
+            f"the front or half from the side, at least {MIN_FACE} pixels and a thirtieth of the "
+            "picture tall. Crop the picture around the face, or leave it out."
         )
     if found[0].extent < MIN_FACE:
         raise FaceTooSmall(

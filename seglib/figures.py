@@ -52,17 +52,19 @@ def patches(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return shown.astype(np.uint8)
 
 
-def components(tokens: np.ndarray) -> np.ndarray:
-    """First three principal components of a token grid as colours: ``(gh, gw, D)`` -> uint8.
+def components(tokens: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """First three principal components of a token grid as colours; grey outside the mask.
 
-    Tokens with the same colour say similar things.
+    tokens ``(gh, gw, D)``, inside ``(gh, gw)`` bool -> ``(gh, gw, 3)`` uint8. Tokens with the
+    same colour say similar things.
     """
-    flat = tokens.reshape(-1, tokens.shape[-1])
-    _, _, axes = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
-    values = (flat - flat.mean(0)) @ axes[:3].T
+    chosen = tokens[inside] - tokens[inside].mean(0)
+    _, _, axes = np.linalg.svd(chosen, full_matrices=False)
+    values = chosen @ axes[:3].T
     low, high = np.quantile(values, [0.02, 0.98], axis=0)
-    shown = ((values - low) / (high - low)).clip(0, 1) * 255
-    return shown.reshape(*tokens.shape[:2], 3).astype(np.uint8)
+    shown = np.full((*inside.shape, 3), 225, np.uint8)
+    shown[inside] = ((values - low) / (high - low)).clip(0, 1) * 255
+    return shown
 
 
 def show_pictures(
@@ -70,7 +72,7 @@ def show_pictures(
     captions: Sequence[str],
     alts: Sequence[str],
     credit: str = "",
-    side: int = 200,
+    side: int = 160,
 ) -> None:
     """Pictures side by side, each with its caption and its alt text; a credit line below.
 
@@ -157,7 +159,8 @@ def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
     axes = figure.subplots(1, len(tables), squeeze=False)[0]
     for axis, (title, table) in zip(axes, tables.items(), strict=True):
         rows = table.iloc[::-1]
-        spread = np.array([rows.auc - rows.low, rows.high - rows.auc])
+        # A percentile interval may end a hair short of its estimate; matplotlib takes no minus.
+        spread = np.array([rows.auc - rows.low, rows.high - rows.auc]).clip(0)
         axis.errorbar(rows.auc, rows.index, xerr=spread, fmt="o", color=ACCENT, ecolor=INK)
         axis.axvline(0.5, color=CHANCE, linestyle=":")
         axis.set(title=title, xlabel="AUC, 95 % interval over groups of people")

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from skimage.transform import SimilarityTransform
 
-from seglib import alignment, mesh
+from seglib import mesh
 from seglib.errors import SeglibError, unknown_name
 from seglib.faces import Face
 
@@ -33,7 +33,7 @@ class NothingToForge(SeglibError, ValueError):
 
 @dataclass(frozen=True)
 class Forgery:
-    """A forged picture: ``(H, W, 3)`` uint8, and exactly the pixels that differ, ``(H, W)`` bool."""
+    """A forged picture, ``(H, W, 3)`` uint8, and exactly the pixels that differ, ``(H, W)``."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -143,9 +143,7 @@ def _poisson(
     x, y, width, height = cv2.boundingRect(region.astype(np.uint8))
     # OpenCV centres the mask's box on this point: the box's own centre moves nothing.
     centre = (x + width // 2, y + height // 2)
-    return cv2.seamlessClone(
-        donor, target, region.astype(np.uint8) * 255, centre, cv2.NORMAL_CLONE
-    )
+    return cv2.seamlessClone(donor, target, region.astype(np.uint8) * 255, centre, cv2.NORMAL_CLONE)
 
 
 def _feathered(
@@ -155,7 +153,7 @@ def _feathered(
     lab = [cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in (target, donor)]
     (mean, std), (mean_donor, std_donor) = [(i[region].mean(0), i[region].std(0)) for i in lab]
     moved = (lab[1] - mean_donor) / np.maximum(std_donor, 1) * np.maximum(std, 1) + mean
-    coloured = cv2.cvtColor(moved.clip(0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+    coloured = cv2.cvtColor(moved.round().clip(0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
     alpha = _feather(region, extent)[..., None]
     return alpha * coloured + (1 - alpha) * target
 

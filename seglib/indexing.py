@@ -77,8 +77,8 @@ def keep(
     ids = list(part_ids(part))
     if rule == "largest":
         return np.isin(patch_labels(label_maps, grid), ids)
-    if isinstance(rule, str) and rule != "touched":
-        raise unknown_name("patch rule", rule, RULES)
+    if rule != "touched" and (isinstance(rule, str) or not 0 <= rule < 1):
+        raise unknown_name("patch rule", rule, (*RULES, "a share in [0, 1)"))
     counts = label_counts(label_maps, grid)
     share = counts[..., ids].sum(-1) / counts.sum(-1)
     return share > (0 if rule == "touched" else rule)
@@ -126,9 +126,9 @@ def label_sums(
             "the grid of these tokens."
         )
     flat = torch.from_numpy(np.asarray(labels_of_patches, dtype=np.int64)).flatten(1)
-    one_hot = torch.nn.functional.one_hot(flat, labels).to(patches.dtype)
-    sums = one_hot.transpose(1, 2) @ patches.flatten(1, 2)
-    return sums.float().numpy(), one_hot.sum(1).long().numpy()
+    one_hot = torch.nn.functional.one_hot(flat, labels)
+    sums = one_hot.float().transpose(1, 2) @ patches.float().flatten(1, 2)
+    return sums.numpy(), one_hot.sum(1).numpy()
 
 
 def part_mean(sums: np.ndarray, counts: np.ndarray, part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -16,11 +16,12 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from seglib.errors import SeglibError
 
@@ -93,7 +94,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndar
     _check_is_file(path)
     # Pillow warns about large pictures and odd metadata. Both are settled here: by the limit,
     # and by the pixels, which do not depend on metadata.
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _nothing_filled_in():
         warnings.simplefilter("ignore")
         # Opened here and not by Pillow, which maps files that it opens itself into memory, and
         # then scrambles an uncompressed grey TIFF that its orientation lays on the side.
@@ -147,6 +148,16 @@ def _check_is_file(path: Path) -> None:
 
 
 # -- opening and decoding ---------------------------------------------------------------------
+
+
+@contextmanager
+def _nothing_filled_in() -> Iterator[None]:
+    """Keep Pillow from painting over what a cut picture lacks, which other libraries let it do."""
+    before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _open_file(path: Path) -> BinaryIO:

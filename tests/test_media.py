@@ -12,7 +12,7 @@ import skimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from PIL import Image
+from PIL import Image, ImageFile
 
 from seglib import media
 
@@ -299,6 +299,15 @@ def test_a_folder_says_how_many_pictures_it_holds(tmp_path):
 def test_what_is_not_a_picture_is_named(tmp_path, data, says):
     with pytest.raises(media.UnreadableImage, match=says):
         read_bytes(tmp_path, data, "photo.jpg")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+def test_a_library_that_lets_pillow_fill_in_does_not_change_that(tmp_path, monkeypatch, format):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = encoded(Image.fromarray(FACE), format)
+    with pytest.raises(media.UnreadableImage, match=f"damaged {format}"):
+        read_bytes(tmp_path, data[: len(data) // 2])
+    assert ImageFile.LOAD_TRUNCATED_IMAGES  # as that library left it
 
 
 def test_a_truncated_jpeg_is_damaged_not_half_read(tmp_path):
