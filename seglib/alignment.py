@@ -54,7 +54,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     sampling alone would skip pixels and invent texture, which a forensic probe would read.
     """
     zoom = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    step = min(int(1 / zoom), *image.shape[:2]) if zoom < 0.5 else 1
+    step = min(int(1 / zoom + 1e-6), *image.shape[:2]) if zoom < 0.5 else 1
     if step > 1:
         height, width = image.shape[0] // step, image.shape[1] // step
         image = image[: height * step, : width * step]

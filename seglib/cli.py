@@ -60,7 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="seglib",
         description="Look only there: deepfake detection from the patch tokens of one face part.",
-        epilog="examples:\n  seglib preflight --fetch\n  seglib demo\n  seglib demo --help\n\n" + EXIT_CODES,
+        epilog="examples:\n  seglib preflight --fetch\n  seglib demo\n  seglib demo --help\n\n"
+        + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"seglib {__version__}")
@@ -180,21 +181,21 @@ def add_demo(commands: argparse._SubParsersAction) -> None:
 
 def measure(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
-    from seglib import demo, figures, recipe  # heavy: torch and transformers
+    from seglib import demo as protocol  # heavy: torch and transformers
+    from seglib import figures, recipe
 
     decisions = recipe.demo()
-    tables = demo.report(decisions, range(arguments.seeds))
+    tables = protocol.report(decisions, range(arguments.seeds))
     for title, table in tables.items():
-        part = title.split()[1]
-        print(f"\n{title}\n{demo.verdict(table, part)}")
-    note = f"demo mode, recipe {decisions.key}, {arguments.seeds} seeds, seglib {__version__}"
+        print(f"\n{title}\n{protocol.verdict(table, table.attrs['part'])}")
+    note = f"{decisions} · {arguments.seeds} seeds"
     print(f"\n{note}")
     if arguments.json:
         rows = {title: table.reset_index().to_dict("records") for title, table in tables.items()}
         arguments.json.write_text(json.dumps({"note": note, "tables": rows}, indent=1) + "\n")
     if arguments.picture:
-        within = dict(list(tables.items())[:2])
-        figures.save_result(within, note, arguments.picture)
+        shown = [*list(tables)[:2], *list(tables)[len(protocol.WITHIN) :][:1]]
+        figures.save_result({title: tables[title] for title in shown}, note, arguments.picture)
     return OK
 
 

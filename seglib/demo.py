@@ -46,6 +46,12 @@ BLENDS = (*forgery.BLENDS, "self-blend")
 SEEDS = (0, 1, 2)
 PARTS = ("mouth", "eyes", "brows", "nose", "skin")  # parts with tokens of their own
 VIEWS = (*PARTS, "all", "cls")
+WITHIN = (
+    ("orl", "mouth", "poisson"),
+    ("orl", "eyes", "poisson"),
+    ("csu", "mouth", "feathered"),
+    ("csu", "eyes", "feathered"),
+)
 # Trained on one collection and one blend, tested on the other: other people, another camera,
 # another way of forging, as FaceForensics++ stands to Celeb-DF in the paper.
 TRANSFERS = (
@@ -116,16 +122,52 @@ def sample(dataset: str, part: str, blend: str, recipe: Recipe) -> Sample:
     )
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What probes on several views say of one sample.
+
+    views: for each name ``(S, N)`` logits, a row a seed. probes ``(S, N)``: which probe gave them.
+    """
+
+    sample: Sample
+    views: dict[str, np.ndarray]
+    probes: np.ndarray
+
+    def auc(self, view: str) -> metrics.Interval:
+        """AUC of one view with its group-bootstrap interval."""
+        labels, groups = self.sample.labels, self.sample.groups
+        return metrics.auc(labels, self.views[view], groups, probes=self.probes)
+
+    def lead(self, view: str, rival: str) -> metrics.Interval:
+        """How far a view is ahead of a rival in AUC, on the same pictures, resampled together."""
+        labels, groups = self.sample.labels, self.sample.groups
+        a, b = self.views[view], self.views[rival]
+        return metrics.difference(labels, a, b, groups, probes=self.probes)
+
+    def table(self, against: str) -> pd.DataFrame:
+        """One row a view: its AUC, and the lead of `against` over it, each with its interval."""
+        rows = []
+        for view in self.views:
+            own, lead = self.auc(view), self.lead(against, view)
+            rows.append((view, own.value, own.low, own.high, lead.value, lead.low, lead.high,
+                         own.coverage, own.items, own.groups))  # fmt: skip
+        columns = ["view", "auc", "low", "high", "lead", "lead_low", "lead_high",
+                   "coverage", "items", "groups"]  # fmt: skip
+        table = pd.DataFrame(rows, columns=columns).set_index("view")
+        table.attrs["part"] = against
+        return table
+
+
 def within(
     sample: Sample, views: Sequence[str], recipe: Recipe, seeds: Sequence[int] = SEEDS
-) -> dict[str, np.ndarray]:
-    """Scores ``(S, N)`` of each view, by person-disjoint cross-validation on one sample."""
-    return {
-        view: probing.out_of_fold(
-            sample.descriptors.view(view), sample.labels, sample.groups, recipe, seeds
-        )
+) -> Scores:
+    """Scores of each view by person-disjoint cross-validation on one sample."""
+    labels, groups = sample.labels, sample.groups
+    scores = {
+        view: probing.out_of_fold(sample.descriptors.view(view), labels, groups, recipe, seeds)
         for view in tqdm(views, sample.name, unit="probe", leave=False)
     }
+    return Scores(sample, scores, probing.outer_folds(labels, groups, recipe, seeds))
 
 
 def across(
@@ -134,40 +176,27 @@ def across(
     views: Sequence[str],
     recipe: Recipe,
     seeds: Sequence[int] = SEEDS,
-) -> dict[str, np.ndarray]:
-    """Scores ``(S, N)`` of each view on people and forgeries that its probe never met."""
+) -> Scores:
+    """Scores of each view on people and forgeries that its probe never met."""
     scores = {}
     for view in tqdm(views, f"{train.name} → {test.name}", unit="probe", leave=False):
         seen, unseen = train.descriptors.view(view), test.descriptors.view(view)
         probes = [probing.fit(seen, train.labels, train.groups, recipe, seed) for seed in seeds]
         scores[view] = np.stack([probing.score(probe, unseen) for probe in probes])
-    return scores
-
-
-def table(sample: Sample, scores: dict[str, np.ndarray], against: str) -> pd.DataFrame:
-    """One row a view: AUC with its interval, and how far `against` is ahead of it, paired."""
-    rows = []
-    for view, values in scores.items():
-        own = metrics.auc(sample.labels, values, sample.groups)
-        lead = metrics.difference(sample.labels, scores[against], values, sample.groups)
-        rows.append((view, own.value, own.low, own.high, lead.value, lead.low, lead.high,
-                     own.coverage, own.items, own.groups))  # fmt: skip
-    columns = ["view", "auc", "low", "high", "lead", "lead_low", "lead_high",
-               "coverage", "items", "groups"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns).set_index("view")
+    return Scores(test, scores, np.zeros((len(seeds), len(test.labels)), int))
 
 
 def report(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, pd.DataFrame]:
-    """Every table of the demo, by its title: two forgeries within people, then the transfers."""
+    """Every table of the demo, by its title: four forgeries within people, then the transfers."""
     tables = {}
-    for part in ("mouth", "eyes"):
-        here = sample("orl", part, "poisson", recipe)
+    for dataset, part, blend in WITHIN:
+        here = sample(dataset, part, blend, recipe)
         scores = within(here, [*VIEWS, f"random {part}"], recipe, seeds)
-        tables[here.name] = table(here, scores, part)
+        tables[here.name] = scores.table(part)
     for source, target in TRANSFERS:
         train, test = sample(*source, recipe), sample(*target, recipe)
         scores = across(train, test, VIEWS, recipe, seeds)
-        tables[f"{train.name} → {test.name}"] = table(test, scores, source[1])
+        tables[f"{train.name} → {test.name}"] = scores.table(source[1])
     return tables
 
 

@@ -43,6 +43,7 @@ INNER_MOUTH = (
 
 BLAZE_SIDE = 128  # pixels of BlazeFace's square input
 BLAZE_THRESHOLD = 0.5  # min_score_thresh of face_detection_short_range
+BLAZE_SURE = 0.7  # wanted of a face that only a half shows: the more looks, the more mistakes
 BLAZE_OVERLAP = 0.3  # of the smaller box: more than that of a better one is the same face
 MESH_SIDE = 192  # pixels of the mesh's square input
 MESH_SCALE = 1.5  # its square over the longer side of the face box
@@ -87,11 +88,9 @@ class FaceMesh:
         height, width = image.shape[:2]
         side = max(height, width)
         whole = [(width / 2, height / 2, side), (width / 2, height / 2, 1.6 * side)]
-        for views in (whole + _tiles(width, height, 2), _tiles(width, height, 4)):
-            found = [d for view in views for d in self._look(image, *view)]
-            if found:
-                return _suppress(found)
-        return []
+        found = self._search(image, whole)
+        found += [d for d in self._search(image, _tiles(width, height, 2)) if d.score >= BLAZE_SURE]
+        return _suppress(found or self._search(image, _tiles(width, height, 4)))
 
     def landmarks(self, image: np.ndarray, face: Detection) -> np.ndarray | None:
         """The 468 mesh points of one detection, float64 ``(468, 2)`` in picture pixels.
@@ -114,6 +113,9 @@ class FaceMesh:
             extent = (high - low).max() * MESH_SCALE * extent / MESH_SIDE
             eyes = points[[33, 263]]
         return points
+
+    def _search(self, image: np.ndarray, views: list) -> list[Detection]:
+        return [detection for view in views for detection in self._look(image, *view)]
 
     def _look(self, image: np.ndarray, x: float, y: float, side: float) -> list[Detection]:
         """BlazeFace on one square view of the picture."""
@@ -160,11 +162,17 @@ def _anchors() -> np.ndarray:
 
 
 def _tiles(width: int, height: int, parts: int) -> list[tuple[float, float, float]]:
-    """Square views of ``1 / parts`` of the longer side that overlap by half."""
-    side = max(width, height) / parts
-    xs = np.arange(side / 2, max(width - side / 2, side / 2) + 1, side / 2)
-    ys = np.arange(side / 2, max(height - side / 2, side / 2) + 1, side / 2)
-    return [(float(x), float(y), side) for y in ys for x in xs]
+    """Square views of ``1 / parts`` of the longer side that overlap by half or more."""
+    longest = max(width, height)
+    side = longest / parts
+
+    def centres(length: int) -> np.ndarray:
+        count = -(-2 * length * parts // longest) - 1  # in half sides, rounded up
+        if count <= 1:
+            return np.array([length / 2])
+        return np.linspace(side / 2, length - side / 2, count)
+
+    return [(float(x), float(y), side) for y in centres(height) for x in centres(width)]
 
 
 def _suppress(found: list[Detection]) -> list[Detection]:

@@ -43,7 +43,13 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, seed: int = 0) -> Interval:
+def auc(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+    probes: np.ndarray | None = None,
+) -> Interval:
     """Area under the ROC curve with a group-bootstrap interval.
 
     Parameters
@@ -54,22 +60,31 @@ def auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, seed: int = 
         resample is drawn for all rows at once. NaN means that the detector abstained.
     groups : (N,)
         Items that share an identity, directly or through others, share a group.
+    probes : like scores, integers, optional
+        Which probe gave each score. Scores of two probes have no common scale, so a fake is
+        compared with the bona fide items of its own probe only (Forman & Scholz, *Apples-to-Apples
+        in Cross-Validation Studies*, SIGKDD Explorations 12(1), 2010). Default: one probe a row.
 
     Raises
     ------
     OneClass
     """
-    wins = _wins(labels, np.atleast_2d(scores), groups)
+    wins = _wins(labels, np.atleast_2d(scores), groups, probes)
     return _interval(wins.auc(), wins.resampled(seed), wins)
 
 
 def difference(
-    labels: np.ndarray, a: np.ndarray, b: np.ndarray, groups: np.ndarray, seed: int = 0
+    labels: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+    probes: np.ndarray | None = None,
 ) -> Interval:
-    """``AUC(a) - AUC(b)`` on the items that both have scored, resampled together."""
+    """``AUC(a) - AUC(b)`` on the items that both have scored, resampled together; see `auc`."""
     a, b = np.atleast_2d(a), np.atleast_2d(b)
     both = ~(np.isnan(a).any(0) | np.isnan(b).any(0))
-    first, second = (_wins(labels, np.where(both, s, np.nan), groups) for s in (a, b))
+    first, second = (_wins(labels, np.where(both, s, np.nan), groups, probes) for s in (a, b))
     return _interval(
         first.auc() - second.auc(), first.resampled(seed) - second.resampled(seed), first
     )
@@ -80,21 +95,22 @@ class _Wins:
     """How often fakes of one group score above bona fide items of another.
 
     An AUC of any resample of groups is a ratio of two quadratic forms in how often each group
-    was drawn; nothing has to be sorted again. wins is ``(G, G)``, averaged over seeds; fakes
-    and reals are ``(G,)`` counts.
+    was drawn; nothing has to be sorted again. wins and pairs are ``(G, G)``, fakes by bona fide,
+    summed over seeds; fakes and reals are ``(G,)`` counts of items.
     """
 
     wins: np.ndarray
+    pairs: np.ndarray
     fakes: np.ndarray
     reals: np.ndarray
     coverage: float
 
     def auc(self, drawn: np.ndarray | None = None) -> np.ndarray:
-        """AUC for ``(..., G)`` draw counts; NaN where a draw holds only one class."""
+        """AUC for ``(..., G)`` draw counts; NaN where a draw holds no pair to compare."""
         drawn = np.ones(len(self.fakes)) if drawn is None else drawn
-        pairs = (drawn @ self.fakes) * (drawn @ self.reals)
+        won, compared = (((drawn @ form) * drawn).sum(-1) for form in (self.wins, self.pairs))
         with np.errstate(invalid="ignore"):
-            return ((drawn @ self.wins) * drawn).sum(-1) / pairs
+            return won / compared
 
     def resampled(self, seed: int) -> np.ndarray:
         """AUC of `RESAMPLES` draws of as many groups as there are, the same for one seed."""
@@ -103,7 +119,9 @@ class _Wins:
         return self.auc(rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES))
 
 
-def _wins(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> _Wins:
+def _wins(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, probes: np.ndarray | None
+) -> _Wins:
     labels, (names, groups) = np.asarray(labels), np.unique(groups, return_inverse=True)
     scored = ~np.isnan(scores).any(0)
     fake, real = (labels == 1) & scored, (labels == 0) & scored
@@ -112,16 +130,21 @@ def _wins(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> _Wins:
             f"{fake.sum()} fake and {real.sum()} bona fide items have a score; an AUC needs at "
             "least one of each. Check the labels (1 = fake) and the coverage."
         )
-    wins = np.zeros((len(names), len(names)))
-    for column in np.unique(groups[real]):
-        for row in scores:
-            reals = np.sort(row[real & (groups == column)])
-            # Ties count half: the mean of "below" and "not above".
-            above = np.searchsorted(reals, row[fake], "left")
-            above = (above + np.searchsorted(reals, row[fake], "right")) / 2
-            wins[:, column] += np.bincount(groups[fake], above, len(names)) / len(scores)
+    wins, pairs = np.zeros((2, len(names), len(names)))
+    by_probe = np.zeros(scores.shape, int) if probes is None else np.atleast_2d(probes)
+    for row, made in zip(scores, by_probe, strict=True):
+        for probe in np.unique(made):
+            rivals, theirs = fake & (made == probe), real & (made == probe)
+            members = np.bincount(groups[rivals], minlength=len(names))
+            for column in np.unique(groups[theirs]):
+                reals = np.sort(row[theirs & (groups == column)])
+                # Ties count half: the mean of "below" and "not above".
+                above = np.searchsorted(reals, row[rivals], "left")
+                above = (above + np.searchsorted(reals, row[rivals], "right")) / 2
+                wins[:, column] += np.bincount(groups[rivals], above, len(names))
+                pairs[:, column] += members * len(reals)
     counts = [np.bincount(groups[kind], minlength=len(names)) for kind in (fake, real)]
-    return _Wins(wins, *counts, coverage=float(scored.mean()))
+    return _Wins(wins, pairs, *counts, coverage=float(scored.mean()))
 
 
 def _interval(value: float, resampled: np.ndarray, wins: _Wins) -> Interval:

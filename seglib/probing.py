@@ -79,14 +79,32 @@ def out_of_fold(
 ) -> np.ndarray:
     """Scores ``(S, N)`` in which nobody was scored by a probe that had seen them.
 
-    One row a seed; a seed decides who is in which of the ``recipe.folds`` outer folds.
+    One row a seed. Which probe gave a score is what `outer_folds` says of the same arguments.
     """
     scores = np.full((len(seeds), len(labels)), np.nan)
-    for row, seed in zip(scores, seeds, strict=True):
-        for train, test in _folds(groups, recipe.folds, seed).split(descriptors, labels, groups):
+    for row, where, seed in zip(
+        scores, outer_folds(labels, groups, recipe, seeds), seeds, strict=True
+    ):
+        for fold in range(recipe.folds):
+            train, test = where != fold, where == fold
             probe = fit(descriptors[train], labels[train], groups[train], recipe, seed)
             row[test] = score(probe, descriptors[test])
     return scores
+
+
+def outer_folds(
+    labels: np.ndarray, groups: np.ndarray, recipe: Recipe, seeds: Sequence[int] = (0, 1, 2)
+) -> np.ndarray:
+    """Who is tested in which of the ``recipe.folds`` folds, ``(S, N)`` integers, one row a seed.
+
+    A fold is also the number of the probe that scored it.
+    """
+    where = np.zeros((len(seeds), len(labels)), int)
+    for row, seed in zip(where, seeds, strict=True):
+        splits = _folds(groups, recipe.folds, seed).split(labels, labels, groups)
+        for fold, (_, test) in enumerate(splits):
+            row[test] = fold
+    return where
 
 
 def _folds(groups: np.ndarray, folds: int, seed: int) -> StratifiedGroupKFold:

@@ -194,6 +194,9 @@ def test_a_part_cut_by_the_border_is_forged_up_to_it(part, side):
         assert fake.mask.any()
     fake = part_swap(piece, moved, *source, part)
     assert not fake.mask[~neighbourhood(moved, part, piece.shape)].any()
+    for seed in range(3):  # nothing is shifted by what the border takes away
+        itself = part_swap(piece, moved, piece, moved, part, seed=seed).image
+        assert np.abs(itself.astype(int) - piece).max() <= 1
 
 
 def test_a_part_outside_the_picture_is_refused_with_its_size():
