@@ -106,11 +106,19 @@ class _Wins:
     coverage: float
 
     def auc(self, drawn: np.ndarray | None = None) -> np.ndarray:
-        """AUC for ``(..., G)`` draw counts; NaN where a draw holds no pair to compare."""
+        """AUC for ``(..., G)`` draw counts; NaN where a draw holds no pair to compare.
+
+        A group drawn twice stands for two groups, but its copies are not compared with each
+        other: resamples would hold more pairs within a group than the sample, and be off centre.
+        """
         drawn = np.ones(len(self.fakes)) if drawn is None else drawn
-        won, compared = (((drawn @ form) * drawn).sum(-1) for form in (self.wins, self.pairs))
+
+        def total(pairs: np.ndarray) -> np.ndarray:
+            own = np.diag(pairs)
+            return ((drawn @ (pairs - np.diag(own))) * drawn).sum(-1) + drawn @ own
+
         with np.errstate(invalid="ignore"):
-            return won / compared
+            return total(self.wins) / total(self.pairs)
 
     def resampled(self, seed: int) -> np.ndarray:
         """AUC of `RESAMPLES` draws of as many groups as there are, the same for one seed."""
