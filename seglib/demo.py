@@ -177,11 +177,19 @@ def across(
     recipe: Recipe,
     seeds: Sequence[int] = SEEDS,
 ) -> Scores:
-    """Scores of each view on people and forgeries that its probe never met."""
+    """Scores of each view on people and forgeries that its probe never met.
+
+    Each seed leaves out another fold of the training people, so that the seeds differ in what
+    was learned from.
+    """
     scores = {}
+    kept = probing.outer_folds(train.labels, train.groups, recipe, seeds) > 0
     for view in tqdm(views, f"{train.name} → {test.name}", unit="probe", leave=False):
         seen, unseen = train.descriptors.view(view), test.descriptors.view(view)
-        probes = [probing.fit(seen, train.labels, train.groups, recipe, seed) for seed in seeds]
+        probes = [
+            probing.fit(seen[rows], train.labels[rows], train.groups[rows], recipe, seed)
+            for rows, seed in zip(kept, seeds, strict=True)
+        ]
         scores[view] = np.stack([probing.score(probe, unseen) for probe in probes])
     return Scores(test, scores, np.zeros((len(seeds), len(test.labels)), int))
 
@@ -201,7 +209,11 @@ def report(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, pd.DataFra
 
 
 def verdict(table: pd.DataFrame, against: str) -> str:
-    """What a table allows to be said, one sentence a rival, from the paired intervals alone."""
+    """What a table allows to be said, one sentence a rival, from the intervals alone.
+
+    A rival whose own interval lies below one half is called inverted: its probe learned
+    something that points the wrong way here, and being ahead of it proves little.
+    """
     own = table.loc[against]
     lines = [f"{against}: AUC {own.auc:.3f} [{own.low:.3f}, {own.high:.3f}]"]
     for view, row in table.drop(index=against).iterrows():
@@ -212,7 +224,8 @@ def verdict(table: pd.DataFrame, against: str) -> str:
         else:
             verb = "cannot be told from"
         lead = f"{row.lead:+.3f} [{row.lead_low:+.3f}, {row.lead_high:+.3f}]"
-        lines.append(f"  {against} {verb} {view}: {lead}")
+        remark = " (inverted)" if row.high < 0.5 else ""
+        lines.append(f"  {against} {verb} {view}{remark}: {lead}")
     return "\n".join(lines)
 
 

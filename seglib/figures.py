@@ -142,6 +142,30 @@ def show_aucs(table: pd.DataFrame, title: str) -> None:
     show_plot(figure, f"{title}. {described(table)}")
 
 
+def show_logits(labels: np.ndarray, logits: np.ndarray, title: str) -> None:
+    """Two histograms of logits ``(N,)``, bona fide (0) and fake (1)."""
+    import plotly.graph_objects as go
+
+    kinds = {"bona fide": logits[labels == 0], "fake": logits[labels == 1]}
+    figure = go.Figure(
+        [
+            go.Histogram(x=values, name=name, opacity=0.65, marker_color=colour)
+            for (name, values), colour in zip(kinds.items(), (ACCENT, CHANCE), strict=True)
+        ]
+    )
+    figure.update_layout(
+        title=title,
+        xaxis_title="logit, higher is more fake",
+        yaxis_title="pictures",
+        barmode="overlay",
+        template="plotly_white",
+        height=320,
+        margin={"l": 10, "r": 10, "t": 50, "b": 10},
+    )
+    medians = "; ".join(f"median {name} {np.nanmedian(v):.2f}" for name, v in kinds.items())
+    show_plot(figure, f"{title}, two overlapping histograms: {medians}")
+
+
 def described(table: pd.DataFrame) -> str:
     """The AUC table in words, for those who cannot see the plot."""
     return "; ".join(

@@ -36,7 +36,7 @@ class Recipe:
     encoding: str = "contextual"  # encode the whole crop, then keep tokens (the paper's order)
     pooling: str = "mean"  # kept tokens -> one descriptor
     c_grid: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)  # L2 strengths tried by grouped CV
-    folds: int = 5  # person-disjoint folds, outer and inner
+    folds: int = 5  # person-disjoint folds that a score is held out of
     seed: int = 0  # forging and every random control
 
     def __post_init__(self) -> None:

@@ -209,6 +209,12 @@ def test_across_scores_people_whom_the_probe_never_met():
     assert scores.table("mouth").auc["mouth"] > 0.9
 
 
+def test_each_seed_of_across_learns_from_other_people():
+    train, test = made_up(), made_up(people=7, each=3, seed=1)
+    first, second = demo.across(train, test, ["mouth"], RECIPE, seeds=(0, 1)).views["mouth"]
+    assert not np.allclose(first, second)
+
+
 def test_across_learns_nothing_from_the_test():
     """No target data: the test's labels and other pictures cannot move a score."""
     train, test = made_up(), made_up(people=7, each=3, seed=1)
@@ -247,10 +253,10 @@ def test_token_counts_are_those_of_the_parts_labels():
 # -- sentences ---------------------------------------------------------------------------------
 
 
-def sentence(low, high):
+def sentence(low, high, highest=0.8):
     lead = (low + high) / 2
     table = pd.DataFrame(
-        {"auc": [0.7, 0.7 - lead], "low": 0.6, "high": 0.8,
+        {"auc": [0.7, 0.7 - lead], "low": 0.6, "high": [0.8, highest],
          "lead": [0, lead], "lead_low": [0, low], "lead_high": [0, high]},
         index=["mouth", "cls"],
     )  # fmt: skip
@@ -275,3 +281,7 @@ def sentence(low, high):
 def test_a_sentence_says_what_its_interval_allows(low, high, verb):
     lead = (low + high) / 2
     assert sentence(low, high) == f"mouth {verb} cls: {lead:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def test_a_rival_below_chance_is_called_inverted():
+    assert sentence(0.2, 0.4, highest=0.45).startswith("mouth is ahead of cls (inverted):")
