@@ -8,7 +8,7 @@ the batch and never becomes a score. Taught in chapter 02.
 from __future__ import annotations
 
 import os
-import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +23,10 @@ from seglib.recipe import Recipe
 from seglib.regions import LABELS, PARTS
 
 BATCH = 8  # crops that travel through the encoder together
+
+
+class DamagedDescriptors(SeglibError):
+    """A file of descriptors is cut, or is none."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,32 @@ class Descriptors:
     def save(self, path: Path) -> None:
         """Write an ``.npz`` without pickle; whole or not at all, also when killed midway."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            np.savez(file, **{f.name: getattr(self, f.name) for f in fields(self)})
-        os.replace(file.name, path)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                np.savez(file, **{f.name: getattr(self, f.name) for f in fields(self)})
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Descriptors:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(*(stored[f.name] for f in fields(cls)))
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+        DamagedDescriptors
+            The file is cut, or holds something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(*(stored[f.name] for f in fields(cls)))
+        except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+            raise DamagedDescriptors(
+                f"{path} holds no whole set of descriptors ({error}); expected what "
+                "Descriptors.save writes. Delete it; it will be computed again."
+            ) from error
 
     @classmethod
     def missing(cls, reasons: Sequence[str], width: int) -> Descriptors:

@@ -18,8 +18,6 @@ from sklearn.preprocessing import StandardScaler
 from seglib.errors import SeglibError
 from seglib.recipe import Recipe
 
-INNER_FOLDS = 3  # folds inside the training people, for the choice of C
-
 
 class TooFewGroups(SeglibError, ValueError):
     """Person-disjoint folds need more groups than there are folds."""
@@ -54,7 +52,7 @@ def fit(
         make_pipeline(StandardScaler(), classifier),
         {"logisticregression__C": list(recipe.c_grid)},
         scoring="roc_auc",
-        cv=_folds(groups[seen], INNER_FOLDS, seed),
+        cv=_folds(groups[seen], recipe.inner_folds, seed),
         n_jobs=1,
     )
     search.fit(descriptors[seen], labels[seen], groups=groups[seen])
@@ -112,6 +110,6 @@ def _folds(groups: np.ndarray, folds: int, seed: int) -> StratifiedGroupKFold:
     if found < folds:
         raise TooFewGroups(
             f"{found} groups of people for {folds} folds; expected at least as many groups as "
-            "folds. Add people, or lower `folds` in the recipe."
+            "folds. Add people, or lower `folds` or `inner_folds` in the recipe."
         )
     return StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

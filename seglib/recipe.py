@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from seglib import __version__
 from seglib.errors import unknown_name
 
-AFTERWARDS = ("mode", "region", "c_grid", "folds")  # decisions that leave descriptors as they are
+AFTERWARDS = (
+    "mode",
+    "region",
+    "c_grid",
+    "folds",
+    "inner_folds",
+)  # decisions that leave descriptors as they are
 
 # Decisions that have one answer so far. Another one is refused, rather than hashed and ignored.
 CHOICES = {"patch_rule": ("largest",), "encoding": ("contextual",), "pooling": ("mean",)}
@@ -37,6 +43,7 @@ class Recipe:
     pooling: str = "mean"  # kept tokens -> one descriptor
     c_grid: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)  # L2 strengths tried by grouped CV
     folds: int = 5  # person-disjoint folds that a score is held out of
+    inner_folds: int = 3  # person-disjoint folds inside the training people, to choose C
     seed: int = 0  # forging and every random control
 
     def __post_init__(self) -> None:
@@ -77,7 +84,7 @@ def _digest(decisions: dict) -> str:
 def demo() -> Recipe:
     """The embedded default: real weights and real faces, on a CPU, with no hub."""
     # A tight crop of 20 x 20 patches: the smallest grid on which the parser leaves at least 95 %
-    # of the demo's faces a patch for every part (chapter 04 counts them; no score was looked at).
+    # of the demo's faces a patch for every part (chapter 02 counts them; no score was looked at).
     return Recipe(
         mode="demo",
         detector="mesh",

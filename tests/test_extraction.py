@@ -15,7 +15,7 @@ import skimage.data
 
 from seglib import assets, extraction, media, recipe, regions
 from seglib.errors import UnknownName
-from seglib.extraction import Descriptors, Extractor
+from seglib.extraction import DamagedDescriptors, Descriptors, Extractor
 
 COLUMNS = [field.name for field in fields(Descriptors)]
 WIDTH = 384  # of DINOv2-S
@@ -199,7 +199,7 @@ def test_the_file_needs_no_pickle_and_reads_none(good, tmp_path):
     hostile = {name: getattr(good, name) for name in COLUMNS}
     hostile["reasons"] = np.array([print] * 10, dtype=object)
     np.savez(path, **hostile)
-    with pytest.raises(ValueError, match="pickle"):
+    with pytest.raises(DamagedDescriptors, match="pickle"):
         Descriptors.load(path)
 
 
@@ -207,7 +207,7 @@ KILLED = """
     import sys, time
     from pathlib import Path
     import numpy as np
-    from seglib.extraction import Descriptors
+    from seglib.extraction import DamagedDescriptors, Descriptors
 
     class Endless:  # the third column never ends
         def __array__(self, *args, **kwargs):
@@ -234,3 +234,20 @@ def test_killed_midway_it_leaves_what_was_there(good, tmp_path, older):
         equal(Descriptors.load(path), good)
     good.save(path)  # and the next one is not disturbed by the rest
     equal(Descriptors.load(path), good)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5])
+def test_a_cut_file_is_named_as_such(good, tmp_path, keep):
+    path = tmp_path / "rows.npz"
+    good.save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * keep) if keep < 1 else keep])
+    with pytest.raises(DamagedDescriptors, match="rows.npz"):
+        Descriptors.load(path)
+
+
+def test_a_save_that_fails_leaves_nothing_behind(good, tmp_path):
+    (tmp_path / "rows.npz").mkdir()  # cannot be replaced by a file
+    with pytest.raises(OSError):
+        good.save(tmp_path / "rows.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.npz"]

@@ -125,7 +125,7 @@ def test_nobody_is_on_both_sides_of_any_fold(monkeypatch):
     assert scores.shape == (2, labels.size)
     assert not np.isnan(scores).any()
     assert len(trained) == len(scored) == 2 * RECIPE.folds
-    assert len(inner) == 2 * RECIPE.folds * (1 + probing.INNER_FOLDS)
+    assert len(inner) == 2 * RECIPE.folds * (1 + RECIPE.inner_folds)
     for train, test in [*zip(trained, scored, strict=True), *(sides[1:] for sides in inner)]:
         assert train
         assert test
@@ -158,7 +158,7 @@ def test_too_few_people_are_refused_with_both_numbers(groups, folds):
     case = people(groups=groups)
     with pytest.raises(TooFewGroups, match=f"{groups} groups of people for {folds} folds"):
         probing.out_of_fold(*case, RECIPE)
-    if groups < probing.INNER_FOLDS:
+    if groups < RECIPE.inner_folds:
         with pytest.raises(TooFewGroups, match=f"{groups} groups of people for 3 folds"):
             probing.fit(*case, RECIPE)
 

@@ -13,7 +13,8 @@ from seglib.errors import UnknownName
 # Another value of each field that can have one.
 OTHERS = {
     "mode": "paper", "detector": "other", "parser": "other", "backbone": "other",
-    "input_size": 294, "crop_scale": 1.1, "region": "eyes", "c_grid": (1.0,), "folds": 3, "seed": 1,
+    "input_size": 294, "crop_scale": 1.1, "region": "eyes", "c_grid": (1.0,), "folds": 3,
+    "inner_folds": 4, "seed": 1,
 }  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def test_every_decision_changes_the_key(field):
     assert changed.key != recipe.demo().key
     assert recipe.demo().but(**{field: getattr(recipe.demo(), field)}).key == recipe.demo().key
     kept = changed.descriptor_key == recipe.demo().descriptor_key
-    assert kept == (field in {"mode", "region", "c_grid", "folds"})
+    assert kept == (field in {"mode", "region", "c_grid", "folds", "inner_folds"})
 
 
 @pytest.mark.parametrize("field", recipe.CHOICES)
