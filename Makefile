@@ -29,8 +29,8 @@ book: assets ## run every notebook and build the book into _build/html
 	@$(PY) book/build.py $(ARGS)
 	@$(TOOK)
 
-test: assets ## run the whole test suite, which builds the book too
-	@$(PY) -m pytest $(ARGS)
+test: assets ## run the whole test suite, which builds the book too (its page tests need Chromium)
+	@$(PY) -m pytest --runslow $(ARGS)
 	@$(TOOK)
 
 lab: assets ## open the notebooks in JupyterLab
@@ -54,7 +54,7 @@ assets: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; $(find-python); \
 	$(PY) -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
-	echo "Installing into $(VENV): about 190 packages, 3 minutes, 2 GB of disk. This happens once."; \
+	echo "Installing into $(VENV), once: minutes, and 2 GB of disk; more where PyTorch brings CUDA."; \
 	$(PY) -m pip install torch==$(TORCH); \
 	$(PY) -m pip install -c constraints.txt -e '.[all]'; \
 	touch $@; $(TOOK)

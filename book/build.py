@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLOTLYJS = "_assets/plotly.min.js"  # not in _static/: what lies there loads on every page
 CELL_TIMEOUT = {"demo": 1800, "paper": None}  # seconds; paper mode works through whole data sets
 KERNEL_LOG = "kernel.log"  # in the stage
+MARKER = ".made-by-book-build"  # in every folder made here: only those are ever replaced
 SHOWN_LINES = 12  # of a failing cell's source
 LOADED = "script[src], img[src], iframe[src], source[src], video[src], link[href]"
 FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
@@ -42,7 +43,7 @@ EXAMPLES = """\
 examples:
   python book/build.py                        the whole book, demo mode, into _build/html
   python book/build.py --only 02              run one chapter; the pages go to _build/preview
-  python book/build.py --only 03 -p seeds=5 --no-publish
+  python book/build.py --only 03 --no-publish run it and stop; see _build/stage/notebooks
   python book/build.py --mode paper --out /tmp/book
 """
 
@@ -136,6 +137,9 @@ def build(options: argparse.Namespace) -> Path:
         check_clean(notebook)
         check_parameters(notebook, parameters)
 
+    target = out / ("preview" if options.only else "html")
+    for folder in (out / "stage", target, former(target)):
+        check_ours(folder)
     stage = fresh_stage(out, source, notebooks)
     for number, notebook in enumerate(chosen, 1):
         label = f"[{number}/{len(chosen)}] {notebook.stem:<{max(len(n.stem) for n in chosen)}}"
@@ -147,8 +151,7 @@ def build(options: argparse.Namespace) -> Path:
     with step("Jupyter Book"):
         html = build_html(stage)
         check_pages(html, toc_pages(stage / "_toc.yml"))
-    target = publish(html, out / ("preview" if options.only else "html"))
-    return target / "index.html"
+    return publish(html, target) / "index.html"
 
 
 # ---------------------------------------------------------------------------- before anything runs
@@ -185,7 +188,10 @@ def read_parameters(pairs: Sequence[str]) -> dict[str, Any]:
             raise BuildError(f"-p wants NAME=VALUE; found {pair!r}.")
         if pair.startswith("mode="):
             raise BuildError("The mode is set by --mode demo or --mode paper.")
-    return {name: yaml.safe_load(value) for name, value in (p.split("=", 1) for p in pairs)}
+    try:
+        return {name: yaml.safe_load(value) for name, value in (p.split("=", 1) for p in pairs)}
+    except yaml.YAMLError as error:
+        raise BuildError(f"-p wants a VALUE that is YAML; {' '.join(pairs)}: {error}") from error
 
 
 def check_clean(notebook: Path) -> None:
@@ -232,6 +238,16 @@ def known_parameters(notebook: Path) -> dict[str, dict[str, str]]:
         raise BuildError(f"{notebook.name}: {error}") from error
 
 
+def check_ours(folder: Path) -> None:
+    """Refuse to replace a folder that was not made here: ``--out`` may name any folder."""
+    if folder.exists() and not (folder / MARKER).is_file():
+        remedy = "run `make clean`" if folder.parent == ROOT / "_build" else "move it away"
+        raise BuildError(
+            f"{folder} would be replaced, but nothing shows that book/build.py made it: it holds "
+            f"no {MARKER}. To build there, {remedy}; or choose another folder with --out."
+        )
+
+
 # ----------------------------------------------------------------------------------- the notebooks
 
 
@@ -239,6 +255,8 @@ def fresh_stage(out: Path, source: Path, notebooks: Sequence[Path]) -> Path:
     """Copy the book's sources to an empty ``OUT/stage``."""
     stage = out / "stage"
     shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    (stage / MARKER).touch()
     shutil.copytree(
         source / "book", stage / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*")
     )
@@ -383,6 +401,7 @@ def build_html(stage: Path) -> Path:
         told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-30:]
         raise BuildError("\n".join(["Jupyter Book failed:", *told]))
     html = stage / "_build" / "html"
+    (html / MARKER).touch()
     plotlyjs = html / PLOTLYJS
     plotlyjs.parent.mkdir(exist_ok=True)
     shutil.copy(str(files("plotly") / "package_data" / "plotly.min.js"), plotlyjs)
@@ -418,18 +437,23 @@ def page_problems(text: str) -> list[str]:
 
 def publish(html: Path, target: Path) -> Path:
     """Put `html` in the place of `target`; should that fail, `target` is what it was."""
-    former = target.with_name(f"{target.name}.former")
-    shutil.rmtree(former, ignore_errors=True)
+    aside = former(target)
+    shutil.rmtree(aside, ignore_errors=True)
     if target.exists():
-        target.rename(former)
+        target.rename(aside)
     try:
         html.rename(target)
     except OSError:
-        if former.exists():
-            former.rename(target)
+        if aside.exists():
+            aside.rename(target)
         raise
-    shutil.rmtree(former, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
     return target
+
+
+def former(target: Path) -> Path:
+    """Return where the former pages wait while the new ones take their place."""
+    return target.with_name(f"{target.name}.former")
 
 
 # --------------------------------------------------------------------------------------- small help

@@ -70,9 +70,11 @@ def read_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndar
     """Read a picture the way a viewer shows it.
 
     The EXIF rotation is applied; of an animation the first frame is read; grey, palette, 1-bit
-    and CMYK become RGB; 16-bit values are scaled, ``round(v / 257)``, not clipped. Transparency
-    is composited over white, as a browser shows it: the colours stored under transparent pixels
-    are arbitrary. Colour profiles are not applied: values are taken to be sRGB.
+    and CMYK become RGB; 16-bit values are scaled, not clipped: grey to the nearest,
+    ``round(v / 257)``, while of colour PNG and TIFF Pillow keeps the high byte, ``v >> 8``, up to
+    one step lower. Transparency is composited over white, as a browser shows it: the colours
+    stored under transparent pixels are arbitrary. Colour profiles are not applied: values are
+    taken to be sRGB.
 
     Parameters
     ----------

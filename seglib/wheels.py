@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from seglib.errors import SeglibError
 
-AGAIN = "python -m seglib preflight --fetch"
+# With this very Python: the one that the system calls `python` may not have seglib.
+AGAIN = subprocess.list2cmdline([sys.executable, "-m", "seglib", "preflight", "--fetch"])
 
 
 class AssetUnavailable(SeglibError):

