@@ -187,7 +187,9 @@ def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
         spread = np.array([rows.auc - rows.low, rows.high - rows.auc]).clip(0)
         axis.errorbar(rows.auc, rows.index, xerr=spread, fmt="o", color=ACCENT, ecolor=INK)
         axis.axvline(0.5, color=CHANCE, linestyle=":")
-        axis.set(title=title, xlabel="AUC, 95 % interval over groups of people")
+        axis.set(
+            title=title.replace(" → ", " →\n"), xlabel="AUC, 95 % interval over groups of people"
+        )
         axis.spines[["top", "right"]].set_visible(False)
     figure.text(0.5, -0.02, note, ha="center", va="top", fontsize=8, color=INK)
     path.parent.mkdir(parents=True, exist_ok=True)

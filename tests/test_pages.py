@@ -163,5 +163,5 @@ def test_a_chapter_that_measures_draws_what_it_measured(book, browser, page):
     context = browser.new_context()
     tab = context.new_page()
     tab.goto((book / "html" / f"{page}.html").as_uri())
-    tab.wait_for_selector(".plotly-graph-div .plot .trace path")  # visible, or it times out
+    tab.wait_for_selector(".plotly-graph-div .points path")  # visible, or it times out
     context.close()
