@@ -1,6 +1,6 @@
 """Face crops -> CLS, registers and a patch grid, from a frozen vision transformer.
 
-A backbone is any callable ``list[Crop] -> Tokens``. `Encoder` wraps every model of
+A `Backbone` turns a batch of crops into `Tokens`. `Encoder` wraps every model of
 `transformers` whose sequence is ``[CLS, registers..., patches row by row]``, which is DINOv2
 and DINOv3; how many special tokens there are is read from the model's config, never typed.
 Taught in chapter 02.
@@ -9,9 +9,11 @@ Taught in chapter 02.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -59,7 +61,14 @@ class Tokens:
         return tuple(self.patches.shape[1:3])
 
 
-Backbone = Callable[[Sequence[Crop]], Tokens]
+class Backbone(Protocol):
+    """The seam: what the chain asks of an encoder. patch is in pixels, width is D."""
+
+    patch: int
+    width: int
+
+    def __call__(self, crops: Sequence[Crop]) -> Tokens:
+        """Encode a batch of crops of one size."""
 
 
 class Encoder:
@@ -189,20 +198,20 @@ def _unsupported(model: torch.nn.Module, found: str) -> UnsupportedModel:
     )
 
 
-def _let_torchvision_import() -> None:
+@cache
+def _let_torchvision_import() -> torch.library.Library | None:
     """Give torchvision its operator schemas where its native library does not load.
 
     The index's torchvision is built for CUDA. Beside a CPU build of torch its library does not
     load, its import fails with "operator torchvision::nms does not exist", and with it the
-    import of half of transformers. Where the library loads this does nothing.
+    import of half of transformers. Where the library loads this does nothing. The schemas live
+    as long as the object returned, which the cache holds.
     """
-    if hasattr(_let_torchvision_import, "library"):
-        return
     from importlib.util import find_spec
 
     spec = find_spec("torchvision")
     if spec is None:
-        return
+        return None
     try:
         for binary in Path(spec.origin).parent.glob("_C*.so"):
             torch.ops.load_library(binary)
@@ -210,4 +219,5 @@ def _let_torchvision_import() -> None:
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _let_torchvision_import.library = library  # the schemas live as long as this object
+        return library
+    return None

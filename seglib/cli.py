@@ -201,7 +201,7 @@ def measure(arguments: argparse.Namespace) -> int:
             "from there."
         ) from None
     for title, table in tables.items():
-        print(f"\n{title}\n{protocol.verdict(table, table.attrs['part'])}")
+        print(f"\n{title}\n{protocol.verdict(table)}")
     note = f"{decisions} · {arguments.seeds} seeds"
     print(f"\n{note}")
     if arguments.json:

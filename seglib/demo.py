@@ -213,12 +213,13 @@ def report(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, pd.DataFra
     return tables
 
 
-def verdict(table: pd.DataFrame, against: str) -> str:
-    """What a table allows to be said, one sentence a rival, from the intervals alone.
+def verdict(table: pd.DataFrame) -> str:
+    """What a `Scores.table` allows to be said, one sentence a rival, from the intervals alone.
 
     A rival whose own interval lies below one half is called inverted: its probe learned
     something that points the wrong way here, and being ahead of it proves little.
     """
+    against = table.attrs["part"]
     own = table.loc[against]
     lines = [f"{against}: AUC {own.auc:.3f} [{own.low:.3f}, {own.high:.3f}]"]
     for view, row in table.drop(index=against).iterrows():
@@ -247,20 +248,25 @@ def _cached(recipe: Recipe, dataset: str, part: str | None, blend: str | None) -
     try:
         return Descriptors.load(path)
     except (FileNotFoundError, DamagedDescriptors):
-        _described(recipe, dataset, part, blend, name).save(path)
-    return Descriptors.load(path)
+        found = _described(recipe, dataset, part, blend, name)
+        found.save(path)
+        return found
 
 
 def _described(
     recipe: Recipe, dataset: str, part: str | None, blend: str | None, name: str
 ) -> Descriptors:
-    extractor, rows = Extractor(recipe), people(dataset, recipe.seed)
+    extractor, rows = _extractor(recipe), people(dataset, recipe.seed)
     if part is None:
         pictures = (picture for _, picture in media.read_all(rows.path))
     else:
         forged = forge(dataset, part, blend, extractor.detector, recipe.seed)
         pictures = (one.image for one in forged)
     return extractor(pictures, total=len(rows), label=name)
+
+
+# The networks are loaded once for all sets of a recipe.
+_extractor = cache(Extractor)
 
 
 @cache

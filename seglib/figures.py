@@ -20,7 +20,7 @@ from PIL import Image
 
 from seglib.regions import LABELS
 
-# Okabe & Ito (2008): tells apart for colour-blind readers. One colour a label.
+# Okabe & Ito (2008): tells apart for colour-blind readers. Left and right share one.
 COLOURS = {
     "background": (0, 0, 0), "face": (230, 159, 0), "rb": (0, 114, 178), "lb": (0, 114, 178),
     "re": (86, 180, 233), "le": (86, 180, 233), "nose": (0, 158, 115), "ulip": (213, 94, 0),
@@ -123,8 +123,9 @@ def show_aucs(table: pd.DataFrame, title: str) -> None:
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": rows.high - rows.auc,
-                "arrayminus": rows.auc - rows.low,
+                # A percentile interval may end a hair short of its estimate.
+                "array": (rows.high - rows.auc).clip(0),
+                "arrayminus": (rows.auc - rows.low).clip(0),
                 "color": INK,
             },
             hovertemplate="%{y}: %{x:.3f}<extra></extra>",
@@ -183,7 +184,7 @@ def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
     axes = figure.subplots(1, len(tables), squeeze=False)[0]
     for axis, (title, table) in zip(axes, tables.items(), strict=True):
         rows = table.iloc[::-1]
-        # A percentile interval may end a hair short of its estimate; matplotlib takes no minus.
+        # As above; matplotlib refuses a minus.
         spread = np.array([rows.auc - rows.low, rows.high - rows.auc]).clip(0)
         axis.errorbar(rows.auc, rows.index, xerr=spread, fmt="o", color=ACCENT, ecolor=INK)
         axis.axvline(0.5, color=CHANCE, linestyle=":")

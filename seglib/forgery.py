@@ -70,7 +70,8 @@ def part_swap(
     move = SimilarityTransform.from_estimate(there, here).params[:2]
     donor = _carry(source, move, target.shape)
     region = _region(target_face.mesh, part, target.shape, target_face.extent, rng)
-    return _blend(target, donor, region, blend, target_face.extent)
+    blended = BLENDS[blend](target, donor, region, target_face.extent)
+    return _forgery(target, blended, region)
 
 
 def self_blend(target: np.ndarray, face: Face, part: str, seed: int | Sequence[int] = 0) -> Forgery:
@@ -133,12 +134,6 @@ def _region(
             "the whole face in view. Choose another picture."
         )
     return mask.astype(bool)
-
-
-def _blend(
-    target: np.ndarray, donor: np.ndarray, region: np.ndarray, blend: str, extent: float
-) -> Forgery:
-    return _forgery(target, BLENDS[blend](target, donor, region, extent), region)
 
 
 def _poisson(

@@ -15,13 +15,8 @@ from dataclasses import dataclass
 from seglib import __version__
 from seglib.errors import unknown_name
 
-AFTERWARDS = (
-    "mode",
-    "region",
-    "c_grid",
-    "folds",
-    "inner_folds",
-)  # decisions that leave descriptors as they are
+# Decisions that leave descriptors as they are.
+AFTERWARDS = ("mode", "region", "c_grid", "folds", "inner_folds")
 
 # Decisions that have one answer so far. Another one is refused, rather than hashed and ignored.
 CHOICES = {"patch_rule": ("largest",), "encoding": ("contextual",), "pooling": ("mean",)}

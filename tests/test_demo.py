@@ -143,7 +143,7 @@ def test_a_sample_is_computed_once_and_comes_back_identical(four_people, monkeyp
     def never(*_):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(demo, "Extractor", never)
+    monkeypatch.setattr(demo, "_extractor", never)
     again = demo.sample("orl", "mouth", "poisson", RECIPE.but(c_grid=(1.0,)))  # comes afterwards
     for name in ("sums", "counts", "random", "cls", "reasons"):
         np.testing.assert_array_equal(
@@ -260,7 +260,8 @@ def sentence(low, high, highest=0.8):
          "lead": [0, lead], "lead_low": [0, low], "lead_high": [0, high]},
         index=["mouth", "cls"],
     )  # fmt: skip
-    first, *others = demo.verdict(table, "mouth").splitlines()
+    table.attrs["part"] = "mouth"
+    first, *others = demo.verdict(table).splitlines()
     assert first == "mouth: AUC 0.700 [0.600, 0.800]"
     assert len(others) == 1
     return others[0].strip()
