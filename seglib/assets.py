@@ -240,11 +240,11 @@ def _asset(name: str) -> Asset:
 
 def _pictures(asset: Asset, folder: Path) -> list[Picture]:
     paths = [path.relative_to(folder) for path in folder.rglob("*.pgm")]
-    paths.sort(key=_naturally)
+    paths.sort(key=naturally)
     return [Picture(asset.person(PurePosixPath(path.as_posix())), folder / path) for path in paths]
 
 
-def _naturally(path: Path) -> list[int | str]:
+def naturally(path: Path) -> list[int | str]:
     """Sort key by which ``s2`` comes before ``s10``."""
     return [int(run) if run.isdigit() else run for run in re.split(r"(\d+)", path.as_posix())]
 

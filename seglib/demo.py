@@ -25,25 +25,28 @@ from seglib import (
     assets,
     backbones,
     conversion,
+    descriptors,
+    devices,
     extraction,
     faces,
     forgery,
     indexing,
     media,
     mesh,
-    metrics,
     parsing,
     probing,
     regions,
 )
+from seglib.descriptors import DamagedDescriptors, Descriptors
 from seglib.errors import unknown_name
-from seglib.extraction import DamagedDescriptors, Descriptors, Extractor
+from seglib.evaluation import Scores
+from seglib.extraction import Extractor
 from seglib.recipe import Recipe
 
 # The code on the way from a picture to its descriptor, and through a forgery.
 MAKERS = (
-    conversion, media, alignment, mesh, faces, regions, parsing, backbones, indexing, forgery,
-    extraction,
+    conversion, devices, media, alignment, mesh, faces, regions, parsing, backbones, indexing,
+    forgery, descriptors, extraction,
 )  # fmt: skip
 COMPUTING = ("torch", "transformers", "opencv-python", "ai-edge-litert", "numpy", "pillow")
 DATASETS = ("orl", "csu")
@@ -127,42 +130,6 @@ def sample(dataset: str, part: str, blend: str, recipe: Recipe) -> Sample:
     )
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What probes on several views say of one sample.
-
-    views: for each name ``(S, N)`` logits, a row a seed. probes ``(S, N)``: which probe gave them.
-    """
-
-    sample: Sample
-    views: dict[str, np.ndarray]
-    probes: np.ndarray
-
-    def auc(self, view: str) -> metrics.Interval:
-        """AUC of one view with its group-bootstrap interval."""
-        labels, groups = self.sample.labels, self.sample.groups
-        return metrics.auc(labels, self.views[view], groups, probes=self.probes)
-
-    def lead(self, view: str, rival: str) -> metrics.Interval:
-        """How far a view is ahead of a rival in AUC, on the same pictures, resampled together."""
-        labels, groups = self.sample.labels, self.sample.groups
-        a, b = self.views[view], self.views[rival]
-        return metrics.difference(labels, a, b, groups, probes=self.probes)
-
-    def table(self, against: str) -> pd.DataFrame:
-        """One row a view: its AUC, and the lead of `against` over it, each with its interval."""
-        rows = []
-        for view in self.views:
-            own, lead = self.auc(view), self.lead(against, view)
-            rows.append((view, own.value, own.low, own.high, lead.value, lead.low, lead.high,
-                         own.coverage, own.items, own.groups))  # fmt: skip
-        columns = ["view", "auc", "low", "high", "lead", "lead_low", "lead_high",
-                   "coverage", "items", "groups"]  # fmt: skip
-        table = pd.DataFrame(rows, columns=columns).set_index("view")
-        table.attrs["part"] = against
-        return table
-
-
 def within(
     sample: Sample, views: Sequence[str], recipe: Recipe, seeds: Sequence[int] = SEEDS
 ) -> Scores:
@@ -172,7 +139,7 @@ def within(
         view: probing.out_of_fold(sample.descriptors.view(view), labels, groups, recipe, seeds)
         for view in tqdm(views, sample.name, unit="probe", leave=False)
     }
-    return Scores(sample, scores, probing.outer_folds(labels, groups, recipe, seeds))
+    return Scores(labels, groups, scores, probing.outer_folds(labels, groups, recipe, seeds))
 
 
 def across(
@@ -196,7 +163,7 @@ def across(
             for rows, seed in zip(kept, seeds, strict=True)
         ]
         scores[view] = np.stack([probing.score(probe, unseen) for probe in probes])
-    return Scores(test, scores, np.zeros((len(seeds), len(test.labels)), int))
+    return Scores(test.labels, test.groups, scores)
 
 
 def report(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, pd.DataFrame]:
@@ -213,28 +180,6 @@ def report(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, pd.DataFra
     return tables
 
 
-def verdict(table: pd.DataFrame) -> str:
-    """What a `Scores.table` allows to be said, one sentence a rival, from the intervals alone.
-
-    A rival whose own interval lies below one half is called inverted: its probe learned
-    something that points the wrong way here, and being ahead of it proves little.
-    """
-    against = table.attrs["part"]
-    own = table.loc[against]
-    lines = [f"{against}: AUC {own.auc:.3f} [{own.low:.3f}, {own.high:.3f}]"]
-    for view, row in table.drop(index=against).iterrows():
-        if row.lead_low > 0:
-            verb = "is ahead of"
-        elif row.lead_high < 0:
-            verb = "is behind"
-        else:
-            verb = "cannot be told from"
-        lead = f"{row.lead:+.3f} [{row.lead_low:+.3f}, {row.lead_high:+.3f}]"
-        remark = " (inverted)" if row.high < 0.5 else ""
-        lines.append(f"  {against} {verb} {view}{remark}: {lead}")
-    return "\n".join(lines)
-
-
 def token_counts(descriptors: Descriptors, part: str) -> np.ndarray:
     """How many tokens a part has in each picture, ``(N,)`` float."""
     return descriptors.counts[:, list(regions.part_ids(part))].sum(1).astype(float)
@@ -244,7 +189,7 @@ def _cached(recipe: Recipe, dataset: str, part: str | None, blend: str | None) -
     """Descriptors of one set of pictures; computed once for one recipe and one code."""
     name = f"{dataset}-{part}-{blend}" if part else f"{dataset}-real"
     folder = assets.cache_dir() / "demo" / f"{recipe.descriptor_key}-{_code_key()}"
-    path = folder / f"{name}.npz"
+    path = folder / f"{name}.parquet"
     try:
         return Descriptors.load(path)
     except (FileNotFoundError, DamagedDescriptors):

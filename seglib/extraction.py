@@ -1,122 +1,92 @@
-"""Pictures -> descriptors: the whole chain in batches, with a ledger of what was dropped and why.
+"""Pictures and videos -> descriptors: the whole chain, with a ledger of what was dropped and why.
 
-detect, align and crop (`faces`), label map (`parsing`), tokens (`backbones`), patch labels and
-sums (`indexing`). A picture without a usable face is recorded with its reason; it never stops
-the batch and never becomes a score. Taught in chapter 02.
+detect, choose, align and crop (`faces`), label map (`parsing`), tokens (`backbones`), patch
+labels and sums (`indexing`). A frame without a usable face is recorded with its reason; it never
+stops the batch and never becomes a score. Taught in chapters 02 and 06.
 """
 
 from __future__ import annotations
 
-import os
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+import copy
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count, islice, repeat
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
-from seglib import backbones, faces, indexing, parsing
-from seglib.errors import SeglibError, unknown_name
-from seglib.faces import Crop
+from seglib import backbones, devices, faces, indexing, parsing, video
+from seglib.backbones import Preprocessing
+from seglib.descriptors import Descriptors
+from seglib.errors import SeglibError
+from seglib.faces import Crop, Face
 from seglib.recipe import Recipe
-from seglib.regions import LABELS, PARTS
+from seglib.store import Store
 
-BATCH = 8  # crops that travel through the encoder together
+BATCH = {"cpu": 8, "cuda": 32}  # crops that travel through the networks together
+AHEAD = 2  # videos that are decoded while the networks work on another
+MASKED = 127  # a mask's pixels are brighter: compressed, they are neither black nor white
+WHOLE = -1  # in place of a frame's index: the whole video could not be read
 
 
-class DamagedDescriptors(SeglibError):
-    """A file of descriptors is cut, or is none."""
+class NoMask(SeglibError):
+    """The recipe chooses the face by a mask, and this frame of a fake has none."""
 
 
-@dataclass(frozen=True)
-class Descriptors:
-    """What is kept of N pictures. Any union of parts can be recombined from it exactly.
+@dataclass
+class Frames:
+    """The frames of one video, or any pictures, as far as they got; lists of one length.
 
-    sums ``(N, 11, D)`` and counts ``(N, 11)``: tokens of each label added up, and how many.
-    random ``(N, 11, D)``: the same with the labels at random patches, see `indexing.shuffled`.
-    cls ``(N, D)``. reasons ``(N,)`` str: why a row is missing (its values are NaN and its
-    counts 0), or an empty string.
+    grids are the patch labels ``(gh, gw)`` and tokens ``(gh, gw, D)`` of those with a descriptor,
+    by their frame's index, kept on request.
     """
 
-    sums: np.ndarray
-    counts: np.ndarray
-    random: np.ndarray
-    cls: np.ndarray
-    reasons: np.ndarray
+    index: list[int] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)  # faces in the frame
+    chosen: list[Face | None] = field(default_factory=list)
+    rows: list[Descriptors] = field(default_factory=list)
+    grids: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
-    def __len__(self) -> int:
-        return len(self.reasons)
-
-    def view(self, name: str) -> np.ndarray:
-        """One descriptor a picture, ``(N, D)`` with NaN rows where there is none.
-
-        Parameters
-        ----------
-        name : str
-            A part of `regions.PARTS` (``"all"`` is the mean of all patches), ``"cls"``, or
-            ``"random mouth"``: as many tokens as the mouth has, from anywhere.
-        """
-        if name == "cls":
-            return self.cls
-        sums = self.random if name.startswith("random ") else self.sums
-        part = name.removeprefix("random ")
-        if part not in PARTS:
-            raise unknown_name("view", name, ["cls", *PARTS, *(f"random {p}" for p in PARTS)])
-        return indexing.part_mean(sums, self.counts, part)[0]
-
-    def save(self, path: Path) -> None:
-        """Write an ``.npz`` without pickle; whole or not at all, also when killed midway."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                np.savez(file, **{f.name: getattr(self, f.name) for f in fields(self)})
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: Path) -> Descriptors:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError
-        DamagedDescriptors
-            The file is cut, or holds something else.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls(*(stored[f.name] for f in fields(cls)))
-        except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
-            raise DamagedDescriptors(
-                f"{path} holds no whole set of descriptors ({error}); expected what "
-                "Descriptors.save writes. Delete it; it will be computed again."
-            ) from error
-
-    @classmethod
-    def missing(cls, reasons: Sequence[str], width: int) -> Descriptors:
-        """Rows of NaN and zero counts, each with its reason, for an encoder of that width."""
-        nothing = np.full((len(reasons), len(LABELS), width), np.nan, np.float32)
-        counts = np.zeros((len(reasons), len(LABELS)), np.int64)
-        return cls(nothing, counts, nothing, nothing[:, 0], np.array(reasons, dtype=str))
-
-    @classmethod
-    def joined(cls, several: Iterable[Descriptors]) -> Descriptors:
-        """Rows of all, one after the other."""
-        columns = zip(*([getattr(d, f.name) for f in fields(cls)] for d in several), strict=True)
-        return cls(*(np.concatenate(column) for column in columns))
+    def ledger(self, uid: str) -> pd.DataFrame:
+        """The columns of `store.LEDGER`, a row a frame."""
+        nothing = np.full(5, np.nan)
+        places = [nothing if f is None else np.array([f.score, *f.box]) for f in self.chosen]
+        table = pd.DataFrame(np.reshape(places, (-1, 5)), columns=["score", "x0", "y0", "x1", "y1"])
+        return table.assign(video_uid=uid, frame=self.index, faces=self.seen)
 
 
 class Extractor:
     """The three networks of a recipe, loaded once, and the chain through them."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.detector = faces.load(recipe.detector)
-        self.parser = parsing.load(recipe.parser)
-        self.backbone = backbones.load(recipe.backbone)
+    def __init__(self, recipe: Recipe, device: str | None = None) -> None:
+        self.recipe, self.device = recipe, devices.choose(device)
+        self.batch = BATCH[self.device.partition(":")[0]]
+        self.detector = faces.load(recipe.detector, self.device)
+        self.parser = parsing.load(recipe.parser, self.device)
+        seen = Preprocessing(recipe.input_size, recipe.resize, recipe.normalisation)
+        self.backbone = backbones.load(recipe.backbone, self.device, seen)
+
+    @property
+    def networks(self) -> dict:
+        """What was loaded, for the header of a store."""
+        return {
+            "detector": self.detector.digest,
+            "parser": self.parser.digest,
+            "backbone": self.backbone.digest,
+            "width": self.backbone.width,
+            "precision": str(devices.dtype(self.device)).removeprefix("torch."),
+        }
+
+    def choosing(self, face_choice: str) -> Extractor:
+        """The same networks under another rule of choosing the face."""
+        other = copy.copy(self)
+        other.recipe = self.recipe.but(face_choice=face_choice)
+        return other
 
     def crop(self, image: np.ndarray) -> Crop:
         """The upright crop of the largest face of a ``(H, W, 3)`` uint8 picture.
@@ -125,25 +95,11 @@ class Extractor:
         ------
         seglib.faces.NoFace, seglib.faces.FaceTooSmall
         """
-        face = faces.largest(image, self.detector)
-        return faces.crop(image, face, self.recipe.input_size, self.recipe.crop_scale)
+        return self._cut(image, faces.largest(image, self.detector))
 
-    def describe(self, crops: Sequence[Crop], places: Sequence[int]) -> Descriptors:
-        """Descriptors of one batch of crops.
-
-        A crop's place among all pictures seeds its random control, so that it stays the same
-        whatever the other pictures are.
-        """
-        tokens = self.backbone(crops)
-        labels = indexing.patch_labels(self.parser(crops), tokens.grid)
-        sums, counts = indexing.label_sums(tokens.patches, labels)
-        dealt = [
-            indexing.shuffled(one[None], np.random.default_rng((self.recipe.seed, place)))
-            for one, place in zip(labels, places, strict=True)
-        ]
-        random, _ = indexing.label_sums(tokens.patches, np.concatenate(dealt))
-        reasons = np.full(len(crops), "")
-        return Descriptors(sums, counts, random, tokens.cls.numpy(), reasons)
+    def describe(self, crops: Sequence[Crop], seeds: Sequence[Sequence[int]]) -> Descriptors:
+        """Descriptors of one batch of crops; each has the seed of its random control."""
+        return self._describe(crops, seeds)[0]
 
     def __call__(
         self,
@@ -155,31 +111,215 @@ class Extractor:
 
         An item may be an error that a reader recorded (`media.read_all`): its row says so.
         """
-        width, rows = self.backbone.width, []
-        waiting: list[tuple[int, Crop]] = []
-
-        def encode() -> None:
-            places, crops = zip(*waiting, strict=True)
-            for place, row in zip(places, _rows(self.describe(crops, places)), strict=True):
-                rows[place] = row
-            waiting.clear()
-
-        for picture in tqdm(pictures, label, total, unit="picture", leave=False):
-            rows.append(None)
-            try:
-                if isinstance(picture, SeglibError):
-                    raise picture
-                waiting.append((len(rows) - 1, self.crop(picture)))
-            except SeglibError as error:
-                rows[-1] = Descriptors.missing([f"{type(error).__name__}: {error}"], width)
-            if len(waiting) == BATCH:
-                encode()
-        if waiting:
-            encode()
+        bar = tqdm(pictures, label, total, unit="picture", leave=False)
         # Beginning with no rows: no picture at all is no error either.
-        return Descriptors.joined([Descriptors.missing([], width), *rows])
+        nothing = Descriptors.missing([], self.backbone.width)
+        return Descriptors.joined([nothing, *self.follow(zip(count(), bar)).rows])
+
+    def follow(
+        self,
+        frames: Iterable[tuple[int, np.ndarray | SeglibError]],
+        masks: Iterable[np.ndarray | SeglibError | None] | None = None,
+        stream: Sequence[int] = (),
+        tokens: bool = False,
+    ) -> Frames:
+        """Take frames through the whole chain.
+
+        Parameters
+        ----------
+        frames : iterable of (index, image or error)
+        masks : iterable, optional
+            A mask ``(H, W, 3)`` for each frame, bright where it was forged, for a recipe that
+            chooses the face by it; None has the largest face taken.
+        stream : sequence of int
+            With the recipe's seed and the frame's index, the seed of its random control, so
+            that it stays the same whatever the other frames are.
+        tokens : bool
+            Keep the whole grids too.
+        """
+        found, waiting = Frames(), deque()
+
+        def encode(batch: list[tuple[int, Crop]]) -> None:
+            places, crops = zip(*batch, strict=True)
+            seeds = [(self.recipe.seed, *stream, found.index[place]) for place in places]
+            rows, labels, patches = self._describe(crops, seeds)
+            for i, (place, row) in enumerate(zip(places, rows.rows(), strict=True)):
+                found.rows[place] = row
+                if tokens:
+                    found.grids[found.index[place]] = labels[i], patches[i].numpy()
+
+        items = zip(frames, repeat(None) if masks is None else masks, strict=False)
+        while chunk := list(islice(items, self.batch)):
+            seen = self._detect([image for (_, image), _ in chunk])
+            for ((index, image), mask), faces_seen in zip(chunk, seen, strict=True):
+                found.index.append(index)
+                found.seen.append(len(faces_seen))
+                found.chosen.append(None)
+                found.rows.append(None)
+                try:
+                    face = self._choose(image, faces_seen, mask)
+                    found.chosen[-1] = face
+                    waiting.append((len(found.rows) - 1, self._cut(image, face)))
+                except SeglibError as error:
+                    reason = f"{type(error).__name__}: {error}"
+                    found.rows[-1] = Descriptors.missing([reason], self.backbone.width)
+            while len(waiting) >= self.batch:
+                encode([waiting.popleft() for _ in range(self.batch)])
+        if waiting:
+            encode(list(waiting))
+        return found
+
+    def _detect(self, pictures: Sequence[np.ndarray | SeglibError]) -> list[list[Face]]:
+        """Faces of each picture, none for an error; in one batch where sizes agree."""
+        sound = [picture for picture in pictures if isinstance(picture, np.ndarray)]
+        alike = len({picture.shape for picture in sound}) == 1
+        seen = iter(self.detector.batch(sound) if alike else map(self.detector, sound))
+        return [next(seen) if isinstance(p, np.ndarray) else [] for p in pictures]
+
+    def _choose(
+        self,
+        image: np.ndarray | SeglibError,
+        seen: list[Face],
+        mask: np.ndarray | SeglibError | None,
+    ) -> Face:
+        for one in (image, mask):
+            if isinstance(one, SeglibError):
+                raise one
+        rule = self.recipe.face_choice
+        bright = None if mask is None else mask.mean(-1) > MASKED
+        return faces.choose(seen, image.shape[1::-1], rule, bright)
+
+    def _cut(self, image: np.ndarray, face: Face) -> Crop:
+        return faces.crop(image, face, self.recipe.crop_size, self.recipe.crop_scale)
+
+    def _describe(self, crops: Sequence[Crop], seeds: Sequence[Sequence[int]]) -> tuple:
+        """Descriptors, patch labels ``(B, gh, gw)`` and tokens ``(B, gh, gw, D)``."""
+        tokens = self.backbone(crops)
+        labels = indexing.patch_labels(self.parser(crops), tokens.grid)
+        sums, counts = indexing.label_sums(tokens.patches, labels)
+        dealt = [
+            indexing.shuffled(one[None], np.random.default_rng(tuple(seed)))
+            for one, seed in zip(labels, seeds, strict=True)
+        ]
+        random, _ = indexing.label_sums(tokens.patches, np.concatenate(dealt))
+        reasons = np.full(len(crops), "")
+        found = Descriptors(sums, counts, random, tokens.cls.numpy(), reasons)
+        return found, labels, tokens.patches
 
 
-def _rows(batch: Descriptors) -> Iterator[Descriptors]:
-    for i in range(len(batch)):
-        yield Descriptors(*(getattr(batch, f.name)[i : i + 1] for f in fields(batch)))
+@dataclass(frozen=True)
+class Outcome:
+    """What a run over a manifest did: videos made now, there before, held by another process."""
+
+    made: int
+    there: int
+    elsewhere: int
+
+
+def extract(
+    table: pd.DataFrame, extractor: Extractor, root: str | Path, tokens: bool = False
+) -> Outcome:
+    """Bring every video of a manifest into the store of a recipe; what is there is passed over.
+
+    Interrupted or killed, the next call goes on from there. Several processes may run it on the
+    same store at once: each takes the videos that no other one holds.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A manifest, see `manifest`.
+    root : path-like
+        Where stores lie, see `store.Store`.
+    tokens : bool
+        Keep the whole token grids too, which takes about a hundred times the space.
+    """
+    store = Store(root, extractor.recipe, extractor.networks)
+    rows = list(table.itertuples(index=False))
+    look = tqdm(rows, "looking what is there", unit="video", leave=False)
+    todo = [row for row in look if not _is_there(store, row, tokens)]
+    bar = tqdm(total=len(rows), initial=len(rows) - len(todo), desc="videos", unit="video")
+    reader, pending, made = ThreadPoolExecutor(1, "decoding ahead"), deque(), 0
+
+    def finish() -> None:
+        row, _, reading = pending[0]
+        _make(row, *reading.result(), extractor, store, tokens)
+        pending.popleft()[1].release()
+        bar.update()
+
+    try:
+        for row in todo:
+            claim = store.claim(row.video_uid)
+            # Between looking and claiming another process may have made it.
+            if claim is None or _is_there(store, row, tokens):
+                continue
+            pending.append((row, claim, reader.submit(_read, row, extractor.recipe)))
+            made += 1
+            if len(pending) > AHEAD:
+                finish()
+        while pending:
+            finish()
+    finally:
+        reader.shutdown(cancel_futures=True)
+        for _, claim, _ in pending:
+            claim.release()
+        bar.close()
+    return Outcome(made, len(rows) - len(todo), len(todo) - made)
+
+
+def _is_there(store: Store, row, tokens: bool) -> bool:
+    """Whether a video's file is in the store, made from what the video holds today."""
+    made_from = store.made_from(row.video_uid)
+    if not made_from or (tokens and made_from["tokens"] == str(False)):
+        return False
+    return made_from["content"] == _content(row)
+
+
+def _content(row) -> str:
+    """SHA-256 of all that a row's descriptors are made from: its files, and its mask's."""
+    digest = hashlib.sha256()
+    for name in filter(None, (row.path, row.mask)):
+        path = Path(name)
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file.relative_to(path).as_posix().encode())
+                with file.open("rb") as opened:
+                    digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _read(row, recipe: Recipe) -> tuple[str, list, list | None]:
+    """Content, frames and masks of one video; a video that cannot be read is its one error."""
+    content = _content(row)
+    try:
+        indices = video.evenly(video.length(row.path), recipe.frames)
+        frames = list(video.read(row.path, indices))
+    except SeglibError as error:
+        return content, [(WHOLE, error)], None
+    if recipe.face_choice != "mask" or row.label == 0:
+        return content, frames, None
+    return content, frames, _masks(row, indices)
+
+
+def _masks(row, indices: Sequence[int]) -> list[np.ndarray | SeglibError]:
+    if not row.mask:
+        error = NoMask(
+            f"{row.video_uid} is a fake without a mask in the manifest, and the recipe chooses "
+            "the face by it; expected one. Add it, or set face_choice='largest'."
+        )
+        return [error] * len(indices)
+    try:
+        return [mask for _, mask in video.read(row.mask, indices)]
+    except SeglibError as error:
+        return [error] * len(indices)
+
+
+def _make(
+    row, content: str, frames: list, masks: list | None, extractor: Extractor, store: Store,
+    tokens: bool,
+) -> None:  # fmt: skip
+    """Describe one video and write it."""
+    uid = row.video_uid
+    stream = [int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4])]
+    found = extractor.follow(frames, masks, stream, tokens)
+    rows = Descriptors.joined(found.rows)
+    store.write(uid, content, found.ledger(uid), rows, found.grids if tokens else None)

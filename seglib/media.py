@@ -44,6 +44,7 @@ SUFFIXES = (
     ".tiff",
     ".webp",
 )
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 
 class MissingFile(SeglibError):

@@ -1,15 +1,19 @@
 """The probe: standardise, then logistic regression. Its strength is chosen across people.
 
 The probe *is* a scikit-learn pipeline; nothing here is ours but the grouping. Rows without a
-descriptor (NaN: no token of the part) are left out of training and get no score.
-Taught in chapter 03.
+descriptor (NaN: no token of the part) are left out of training and get no score. On disk a
+probe is safetensors and a JSON card beside it: loading executes nothing. Taught in chapter 03.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -20,7 +24,11 @@ from seglib.recipe import Recipe
 
 
 class TooFewGroups(SeglibError, ValueError):
-    """Person-disjoint folds need more groups than there are folds."""
+    """Person-disjoint folds need as many groups of each class as there are folds."""
+
+
+class BadProbe(SeglibError):
+    """The files hold no probe, or one for other descriptors."""
 
 
 def fit(
@@ -52,7 +60,7 @@ def fit(
         make_pipeline(StandardScaler(), classifier),
         {"logisticregression__C": list(recipe.c_grid)},
         scoring="roc_auc",
-        cv=_folds(groups[seen], recipe.inner_folds, seed),
+        cv=_folds(labels[seen], groups[seen], recipe.inner_folds, seed),
         n_jobs=1,
     )
     search.fit(descriptors[seen], labels[seen], groups=groups[seen])
@@ -99,17 +107,61 @@ def outer_folds(
     """
     where = np.zeros((len(seeds), len(labels)), int)
     for row, seed in zip(where, seeds, strict=True):
-        splits = _folds(groups, recipe.folds, seed).split(labels, labels, groups)
+        splits = _folds(labels, groups, recipe.folds, seed).split(labels, labels, groups)
         for fold, (_, test) in enumerate(splits):
             row[test] = fold
     return where
 
 
-def _folds(groups: np.ndarray, folds: int, seed: int) -> StratifiedGroupKFold:
-    found = len(np.unique(groups))
-    if found < folds:
+def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> StratifiedGroupKFold:
+    found = [len(np.unique(groups[labels == kind])) for kind in (0, 1)]
+    if min(found) < folds:
         raise TooFewGroups(
-            f"{found} groups of people for {folds} folds; expected at least as many groups as "
-            "folds. Add people, or lower `folds` or `inner_folds` in the recipe."
+            f"{found[0]} groups of people with a bona fide item and {found[1]} with a fake for "
+            f"{folds} folds; expected at least as many of each as folds. Add people, or lower "
+            "`folds` or `inner_folds` in the recipe."
         )
     return StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+
+
+# -- on disk ----------------------------------------------------------------------------------
+
+
+def save(probe: Pipeline, path: Path, card: dict) -> None:
+    """Write ``path`` (safetensors) and a card of what was trained how beside it (JSON)."""
+    scaler, classifier = probe[0], probe[-1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers = {
+        "mean": scaler.mean_,
+        "scale": scaler.scale_,
+        "weight": classifier.coef_,
+        "bias": classifier.intercept_,
+    }
+    save_file({name: np.ascontiguousarray(array) for name, array in numbers.items()}, path)
+    card = card | {"C": classifier.C}
+    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> tuple[Pipeline, dict]:
+    """The probe and its card, as `save` wrote them.
+
+    Raises
+    ------
+    BadProbe
+        A file is absent, cut, or something else.
+    """
+    try:
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        numbers = load_file(path)
+        mean, scale, weight, bias = (numbers[n] for n in ("mean", "scale", "weight", "bias"))
+        scaler, classifier = StandardScaler(), LogisticRegression(C=card["C"])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise BadProbe(
+            f"{path} and its card hold no probe ({error}); expected what `seglib train` writes. "
+            "Train it again."
+        ) from error
+    scaler.mean_, scaler.scale_, scaler.var_ = mean, scale, scale**2
+    scaler.n_features_in_ = classifier.n_features_in_ = len(mean)
+    classifier.coef_, classifier.intercept_ = weight, bias
+    classifier.classes_ = np.array([0, 1])
+    return make_pipeline(scaler, classifier), card

@@ -16,10 +16,18 @@ from seglib import __version__
 from seglib.errors import unknown_name
 
 # Decisions that leave descriptors as they are.
-AFTERWARDS = ("mode", "region", "c_grid", "folds", "inner_folds")
+AFTERWARDS = ("mode", "region", "c_grid", "folds", "inner_folds", "aggregation")
 
 # Decisions that have one answer so far. Another one is refused, rather than hashed and ignored.
-CHOICES = {"patch_rule": ("largest",), "encoding": ("contextual",), "pooling": ("mean",)}
+CHOICES = {
+    "face_choice": ("largest", "mask"),
+    "resize": ("bicubic", "bilinear"),
+    "normalisation": ("imagenet", "clip", "half"),
+    "patch_rule": ("largest",),
+    "encoding": ("contextual",),
+    "pooling": ("mean",),
+    "aggregation": ("mean",),
+}
 
 
 @dataclass(frozen=True)
@@ -27,15 +35,21 @@ class Recipe:
     """The protocol of one run. A field is one decision; its comment says what it decides."""
 
     mode: str  # which of the two families of weights and data made a number
-    detector: str  # who finds the face: "mesh" (BlazeFace + face mesh) or, later, RetinaFace
-    parser: str  # who labels the crop's pixels: "mesh" or, later, "farl/lapa"
-    backbone: str  # the frozen encoder: an embedded name, a local folder or a hub id
-    input_size: int = 448  # side of the square face crop in pixels; a multiple of the patch
+    detector: str  # who finds the face: "mesh" (BlazeFace + face mesh), "retinaface" or "whole"
+    parser: str  # who labels the crop's pixels: "mesh", "farl/lapa" or "farl/celebm"
+    backbone: str  # the frozen encoder: a known name, a local folder or a hub id
+    frames: int = 32  # of a video, evenly spaced over the whole of it
+    face_choice: str = "largest"  # of several faces: the largest, or the one a mask covers most
     crop_scale: float = 1.3  # side of the crop over the longer side of the face box
+    crop_size: int = 448  # side of the square face crop in pixels, which the parser labels
+    input_size: int = 448  # side of what the encoder sees of it, a multiple of its patch
+    resize: str = "bicubic"  # from crop to input where they differ, always antialiased
+    normalisation: str = "imagenet"  # mean and deviation that the encoder was trained with
     patch_rule: str = "largest"  # how pixels vote on the label of a patch, see `indexing`
     region: str = "mouth"  # the part whose tokens are kept, a name of `regions.PARTS`
     encoding: str = "contextual"  # encode the whole crop, then keep tokens (the paper's order)
     pooling: str = "mean"  # kept tokens -> one descriptor
+    aggregation: str = "mean"  # logits of a video's frames -> its score
     c_grid: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)  # L2 strengths tried by grouped CV
     folds: int = 5  # person-disjoint folds that a score is held out of
     inner_folds: int = 3  # person-disjoint folds inside the training people, to choose C
@@ -85,8 +99,9 @@ def demo() -> Recipe:
         detector="mesh",
         parser="mesh",
         backbone="dinov2-s",
-        input_size=280,
         crop_scale=1.0,
+        crop_size=280,
+        input_size=280,
     )
 
 

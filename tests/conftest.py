@@ -3,8 +3,10 @@
 import os
 
 import pytest
+import torch
 
 from book import build
+from seglib import devices, recipe
 
 
 def pytest_addoption(parser):
@@ -34,3 +36,21 @@ def index(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     return tmp_path / "index"
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The demo's recipe with few frames and a small random DINOv2 through the real class.
+
+    A stub of the encoder, for tests of everything around it: its AUCs mean nothing.
+    """
+    devices.let_torchvision_import()
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("small") / "dinov2"
+    config = Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, patch_size=14, image_size=70
+    )
+    Dinov2Model(config).save_pretrained(folder)
+    return recipe.demo().but(backbone=str(folder), input_size=140, frames=4)

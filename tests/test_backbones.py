@@ -8,25 +8,38 @@ import numpy as np
 import pytest
 import skimage
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
-from seglib import backbones
-from seglib.backbones import BackboneUnavailable, UnsupportedModel, WrongCropSize
+from seglib import backbones, devices, recipe, weights
+from seglib.backbones import (
+    BackboneUnavailable,
+    Preprocessing,
+    UnsupportedModel,
+    WrongCropSize,
+    WrongNormalisation,
+)
 from seglib.errors import UnknownName
 from seglib.faces import Crop
 
 ASTRONAUT = skimage.data.astronaut()
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
+WIDE = {**SMALL, "intermediate_size": 32}
 KINDS = {  # class -> its config
     "Dinov2": {**SMALL, "patch_size": 14},
     "Dinov2WithRegisters": {**SMALL, "patch_size": 14, "num_register_tokens": 3},
-    "DINOv3ViT": {**SMALL, "patch_size": 8, "num_register_tokens": 4, "intermediate_size": 32},
+    "DINOv3ViT": {**WIDE, "patch_size": 8, "num_register_tokens": 4},
+    "ViT": {**WIDE, "patch_size": 8},
+    "ViTMSN": {**WIDE, "patch_size": 8},
+    "CLIPVision": {**WIDE, "patch_size": 8},
 }
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Folders of small models with random weights, by class."""
-    backbones._let_torchvision_import()
+    devices.let_torchvision_import()
     import transformers
 
     torch.manual_seed(0)
@@ -64,10 +77,14 @@ def test_tokens_are_the_slices_that_the_config_announces(saved, kind):
     (crop,) = crops_of(rows * patch, columns * patch)
     tokens = encoder([crop])
 
-    pixels = (crop.image / 255 - np.array(backbones.MEAN)) / np.array(backbones.STD)
-    pixels = torch.tensor(pixels.transpose(2, 0, 1)[None], dtype=torch.float32)
+    mean, std = np.array(backbones.NORMALISATIONS["imagenet"])
+    pixels = ((crop.image / 255 - mean) / std).transpose(2, 0, 1)[None]
+    model = AutoModel.from_pretrained(saved / kind).eval()
+    resized = {} if "DINO" in kind.upper() else {"interpolate_pos_encoding": True}
     with torch.inference_mode():
-        hidden = AutoModel.from_pretrained(saved / kind).eval()(pixels).last_hidden_state
+        hidden = model(torch.tensor(pixels).float(), **resized).last_hidden_state
+        if kind == "CLIPVision":  # whose own forward leaves the final norm to CLS alone
+            hidden = model.post_layernorm(hidden)
     assert hidden.shape == (1, 1 + registers + rows * columns, 16)
     torch.testing.assert_close(tokens.cls, hidden[:, 0], rtol=0, atol=1e-5)
     torch.testing.assert_close(tokens.registers, hidden[:, 1 : 1 + registers], rtol=0, atol=1e-5)
@@ -92,6 +109,151 @@ def test_a_patch_token_stands_where_its_pixels_are(embedded):
     assert divmod(int(moved.argmax()), 15) == (9, 4)
 
 
+def test_dinov3_gives_what_a_loop_over_its_own_layers_gives(saved):
+    encoder = backbones.load(saved / "DINOv3ViT", device="cpu")
+    crop, model = crops_of(40, 24)[0], encoder.model
+    pixels = encoder.preprocessing(crop.image[None])
+    with torch.inference_mode():
+        x = model.embeddings(pixels)
+        turns = model.rope_embeddings(pixels)
+        for layer in model.model.layer:
+            x = layer(x, position_embeddings=turns)
+        normed = model.norm(x)
+        states = model(pixels, output_hidden_states=True).hidden_states
+    tokens = encoder([crop])
+    found = torch.cat([tokens.cls[:, None], tokens.registers, tokens.patches.flatten(1, 2)], 1)
+    torch.testing.assert_close(found, normed, rtol=0, atol=1e-6)
+    torch.testing.assert_close(states[-1], x, rtol=0, atol=1e-6)
+    assert (found - states[-1]).abs().mean() > 0.1  # those stand before the final norm
+
+
+def test_the_image_half_of_a_clip_is_its_backbone(tmp_path):
+    devices.let_torchvision_import()
+    from transformers import CLIPConfig, CLIPModel
+
+    halves = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    halves["num_attention_heads"] = 2
+    image = {**halves, "patch_size": 8, "image_size": 32}
+    model = CLIPModel(CLIPConfig(text_config={**halves, "vocab_size": 9}, vision_config=image))
+    model.save_pretrained(tmp_path / "whole")
+    model.vision_model.save_pretrained(tmp_path / "half")
+    whole, half = (backbones.load(tmp_path / name, "cpu") for name in ("whole", "half"))
+    crops = crops_of(32, 48)
+    assert whole.digest == half.digest
+    assert torch.equal(whole(crops).patches, half(crops).patches)
+
+
+# -- the device and the precision --------------------------------------------------------------
+
+
+def test_rotary_frequencies_stay_exact_in_half_precision(saved, monkeypatch):
+    full = backbones.load(saved / "DINOv3ViT", device="cpu")
+    monkeypatch.setattr(devices, "dtype", lambda device: torch.bfloat16)
+    half = backbones.load(saved / "DINOv3ViT", device="cpu")
+    assert {weight.dtype for weight in half.model.parameters()} == {torch.bfloat16}
+    frequencies = [encoder.model.rope_embeddings.inv_freq for encoder in (full, half)]
+    torch.testing.assert_close(*frequencies, rtol=0, atol=0)  # of one dtype, too
+    crops = crops_of(48, 80)
+    near, tokens = half(crops), full(crops)
+    assert near.patches.dtype == torch.float32
+    assert 0 < (near.patches - tokens.patches).abs().mean() < 0.05
+
+
+# -- what tells one set of weights from another ------------------------------------------------
+
+
+def digest(folder):
+    return backbones.load(folder, device="cpu").digest
+
+
+def test_the_digest_is_that_of_the_weights_and_not_of_their_files(saved, tmp_path, monkeypatch):
+    plain = digest(saved / "DINOv3ViT")
+    assert len(plain) == 12
+    assert set(plain) <= set("0123456789abcdef")
+    encoder = backbones.load(saved / "DINOv3ViT", device="cpu")
+    encoder.model.save_pretrained(tmp_path / "shards", max_shard_size="4KB")
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    monkeypatch.setattr(devices, "dtype", lambda device: torch.bfloat16)
+    assert digest(tmp_path / "shards") == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("norm.bias", True), ("layer.1.mlp.up_proj.weight", True), ("embeddings.mask_token", False)],
+)
+def test_the_digest_changes_with_any_weight_that_is_read(saved, tmp_path, name, changes):
+    folder = tmp_path / "model"
+    shutil.copytree(saved / "DINOv3ViT", folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors[name].view(-1)[-1] += 1e-3
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert (digest(folder) != digest(saved / "DINOv3ViT")) == changes
+
+
+# -- what the encoder sees of a crop -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [None, 16])
+def test_a_crop_of_the_inputs_size_is_normalised_and_nothing_else(side):
+    values = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).repeat(1, 1, 1, 3)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in backbones.NORMALISATIONS["imagenet"])
+    pixels = Preprocessing(input_size=side)(values.numpy())
+    assert torch.equal(pixels, (values.permute(0, 3, 1, 2) / 255 - mean) / std)  # to the last bit
+
+
+@pytest.mark.parametrize("name", backbones.NORMALISATIONS)
+def test_the_means_and_deviations_are_those_of_transformers(name):
+    devices.let_torchvision_import()
+    from transformers import image_utils
+
+    theirs = {"imagenet": "IMAGENET_DEFAULT", "half": "IMAGENET_STANDARD", "clip": "OPENAI_CLIP"}
+    for ours, kind in zip(backbones.NORMALISATIONS[name], ("MEAN", "STD"), strict=True):
+        assert list(ours) == list(getattr(image_utils, f"{theirs[name]}_{kind}"))
+
+
+def test_every_normalisation_of_the_recipe_has_its_numbers():
+    assert set(backbones.NORMALISATIONS) == set(recipe.CHOICES["normalisation"])
+
+
+@pytest.mark.parametrize("resize", recipe.CHOICES["resize"])
+def test_a_fine_pattern_is_averaged_and_not_sampled(resize):
+    stripes = np.zeros((1, 64, 64, 3), np.uint8)
+    stripes[:, :, ::4] = 255  # one column in four: sampling every fourth gives black or white
+    pixels = Preprocessing(16, resize, "half")(stripes) / 2 + 0.5
+    assert pixels.shape == (1, 3, 16, 16)
+    assert (pixels[..., 2:-2] - 0.25).abs().max() < 0.02
+
+
+def test_bicubic_and_bilinear_differ():
+    image = ASTRONAUT[None, :40, :40]
+    one, other = (Preprocessing(64, resize)(image) for resize in recipe.CHOICES["resize"])
+    assert (one - other).abs().mean() > 0.01
+
+
+@given(
+    crop=st.integers(2, 40),
+    side=st.integers(1, 40),
+    resize=st.sampled_from(recipe.CHOICES["resize"]),
+    seed=st.integers(0, 9),
+)
+def test_an_input_has_its_side_and_stays_between_black_and_white(crop, side, resize, seed):
+    image = np.random.default_rng(seed).choice([0, 255], (2, crop, crop, 3)).astype(np.uint8)
+    pixels = Preprocessing(side, resize, "half")(image)
+    assert pixels.shape == (2, 3, side, side)
+    assert -1 <= pixels.min() <= pixels.max() <= 1
+
+
+def test_the_encoder_sees_what_the_preprocessing_makes(saved):
+    model = saved / "DINOv3ViT"
+    resized = backbones.load(model, "cpu", Preprocessing(40, "bilinear", "half"))
+    tokens = resized(crops_of(56, 56))
+    assert tokens.grid == (5, 5)
+    ready = Preprocessing(40, "bilinear", "half")(crops_of(56, 56)[0].image[None])
+    with torch.inference_mode():
+        expected = resized.model(ready).last_hidden_state
+    torch.testing.assert_close(tokens.cls, expected[:, 0], rtol=0, atol=1e-6)
+
+
 # -- the embedded model ------------------------------------------------------------------------
 
 
@@ -114,14 +276,6 @@ def test_a_batch_gives_what_its_items_give_alone(embedded):
     assert (batch.cls[0] - batch.cls[1]).norm() > 1  # the crops do differ
 
 
-def test_pixels_are_normalised_as_in_training(embedded):
-    colour = np.array([10, 120, 250], np.uint8)
-    pixels = embedded._pixels(np.broadcast_to(colour, (1, 28, 14, 3)).copy())
-    assert pixels.shape == (1, 3, 28, 14)
-    expected = (colour / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    np.testing.assert_allclose(pixels[0, :, 5, 5].numpy(), expected, atol=1e-5)
-
-
 # -- what is refused ---------------------------------------------------------------------------
 
 
@@ -131,20 +285,145 @@ def test_a_crop_that_patches_do_not_tile_names_the_nearest_size(embedded, side, 
         embedded(crops_of(side, side))
 
 
+@pytest.mark.parametrize("side", [0, 44, 7])
+def test_an_input_that_patches_do_not_tile_is_refused_before_any_crop(saved, side):
+    with pytest.raises(WrongCropSize, match=f"input is {side} x {side} .* multiple of 8"):
+        backbones.load(saved / "DINOv3ViT", "cpu", Preprocessing(side))
+
+
+def test_an_oblong_crop_is_not_squeezed_into_a_square(saved):
+    encoder = backbones.load(saved / "DINOv3ViT", "cpu", Preprocessing(40))
+    with pytest.raises(WrongCropSize, match=r"the crop is 40 x 56 pixels.* would distort"):
+        encoder(crops_of(56, 40))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "near"),
+    [("resize", "bicubik", "bicubic"), ("normalisation", "image-net", "imagenet")],
+)
+def test_a_mistyped_decision_gets_a_suggestion(field, value, near):
+    with pytest.raises(UnknownName, match=f"unknown {field} .* did you mean '{near}'"):
+        Preprocessing(**{field: value})
+
+
 def test_a_mistyped_name_gets_a_suggestion():
     with pytest.raises(UnknownName, match="did you mean 'dinov2-s'"):
         backbones.load("dinov2s")
 
 
-@pytest.mark.parametrize("name", ["dinov3-l", "nobody/no-such-model"])
+@pytest.mark.parametrize("name", [*backbones.HUB, "nobody/no-such", "nobody/no-such@v2"])
 def test_weights_that_are_not_here_fail_at_once_and_say_what_to_run(name, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     start = time.monotonic()
     with pytest.raises(BackboneUnavailable) as caught:
         backbones.load(name)
     assert time.monotonic() - start < 15  # asking the hub without a network takes 23 s
-    hub_id = backbones.HUB.get(name, name)
-    assert f"https://huggingface.co/{hub_id} and run: hf download {hub_id}" in str(caught.value)
+    repository, _, revision = name.partition("@")
+    if name in backbones.HUB:
+        repository, revision = weights.hub(name)
+        assert len(revision) == 40
+    command = f"hf download {repository} --revision {revision}".removesuffix(" --revision ")
+    found = str(caught.value)
+    assert found.endswith(f"https://huggingface.co/{repository} and run: {command}")
+
+
+def test_farls_file_is_asked_for_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGLIB_WEIGHTS", str(tmp_path))
+    with pytest.raises(weights.WeightsMissing, match="FaRL-Base-Patch16"):
+        backbones.load("farl-b", "cpu", Preprocessing(normalisation="clip"))
+
+
+@pytest.fixture
+def hub(saved, tmp_path, monkeypatch):
+    """A local hub cache with a commit of one repository, as the hub's own client lays it out."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    def add(repository, commit, branch=None):
+        cached = tmp_path / ("models--" + repository.replace("/", "--"))
+        shutil.copytree(saved / "DINOv3ViT", cached / "snapshots" / commit)
+        if branch:
+            (cached / "refs").mkdir()
+            (cached / "refs" / branch).write_text(commit)
+        return cached / "snapshots" / commit
+
+    return add
+
+
+def test_a_hub_id_is_read_from_the_local_cache_at_its_revision(saved, hub):
+    commit = "0123456789" * 4
+    hub("owner/model", commit, "main")
+    plain = digest(saved / "DINOv3ViT")
+    for name in ("owner/model", "owner/model@main", f"owner/model@{commit}"):
+        assert digest(name) == plain
+    with pytest.raises(BackboneUnavailable, match=r"hf download owner/model --revision v2$"):
+        backbones.load("owner/model@v2")
+
+
+def test_a_known_name_means_its_pinned_commit(saved, hub):
+    repository, commit = weights.hub("dinov3-l")
+    hub(repository, "f" * 40, "main")
+    with pytest.raises(BackboneUnavailable, match=f"--revision {commit}$"):
+        backbones.load("dinov3-l")
+    hub(repository, commit)
+    assert digest("dinov3-l") == digest(saved / "DINOv3ViT")
+
+
+def test_a_half_downloaded_repository_is_refused(hub):
+    folder = hub("owner/model", "f" * 40, "main")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BackboneUnavailable, match="holds no whole model"):
+        backbones.load("owner/model")
+
+
+# -- normalisation -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [("dinov2-s", "clip", "imagenet"), ("farl-b", "imagenet", "clip")],
+)
+def test_a_known_model_is_refused_another_normalisation(name, wrong, right):
+    match = f"normalisation '{wrong}' for {name}; .*normalisation='{right}'"
+    with pytest.raises(WrongNormalisation, match=match):
+        backbones.load(name, "cpu", Preprocessing(normalisation=wrong))
+
+
+def test_a_dinov3_of_the_hub_is_refused_another_normalisation(hub):
+    hub(*weights.hub("dinov3-b"))
+    with pytest.raises(WrongNormalisation, match=r"trained with mean \[0.485, 0.456, 0.406\]"):
+        backbones.load("dinov3-b", "cpu", Preprocessing(normalisation="half"))
+
+
+def states(mean, std):
+    """What a model's own files say, in the layout of transformers and in timm's."""
+    processor = {"image_mean": mean, "image_std": std}
+    return {
+        "preprocessor_config.json": processor,
+        "config.json": {"pretrained_cfg": {"mean": mean, "std": std}},
+    }
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "config.json"])
+def test_a_models_own_files_overrule_the_recipe(saved, tmp_path, file):
+    folder = tmp_path / "model"
+    shutil.copytree(saved / "DINOv3ViT", folder)
+
+    def write(mean, std):
+        fields = states(mean, std)[file]
+        if file == "config.json":
+            change(folder, **fields)
+        else:
+            (folder / file).write_text(json.dumps(fields))
+
+    write([0.5, 0.5, 0.5], [0.5, 0.5, 0.5])
+    backbones.load(folder, "cpu", Preprocessing(normalisation="half"))
+    with pytest.raises(WrongNormalisation, match=r"'imagenet' .*expected \['half'\]"):
+        backbones.load(folder, "cpu")
+    write([0.43, 0.411, 0.296], [0.213, 0.156, 0.143])  # DINOv3 of satellite pictures
+    with pytest.raises(WrongNormalisation, match=r"expected another.* mean \[0.43, .*Take another"):
+        backbones.load(folder, "cpu")
+    write(None, None)  # nothing stated: the recipe is trusted
+    backbones.load(folder, "cpu", Preprocessing(normalisation="clip"))
 
 
 @pytest.mark.parametrize("name", ["./none", "../none", "a/b/none"])
@@ -199,23 +478,48 @@ def test_a_damaged_folder_is_refused_by_name(saved, tmp_path, damage):
     assert str(folder) in str(caught.value)
 
 
-def test_a_model_without_patches_is_refused(tmp_path):
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(
-        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
-    )
-    BertModel(config).save_pretrained(tmp_path / "bert")
-    with pytest.raises(UnsupportedModel, match=r"BertModel .* names no patch_size"):
-        backbones.load(tmp_path / "bert")
+def cut_processor(folder):
+    (folder / "preprocessor_config.json").write_text("{")
 
 
-def test_a_transformer_with_other_tokens_is_refused(tmp_path):
-    backbones._let_torchvision_import()
-    from transformers import SwinConfig, SwinModel
+def no_timm_weights(folder):
+    no_weights(folder)
+    change(folder, architecture="vit_small_patch16_dinov3")
 
-    config = SwinConfig(image_size=64, embed_dim=8, depths=[1, 1], num_heads=[1, 1], window_size=4)
-    SwinModel(config).save_pretrained(tmp_path / "swin")
-    encoder = backbones.load(tmp_path / "swin", device="cpu")
-    with pytest.raises(UnsupportedModel, match=r"64 tokens for a grid of 16 x 16.* expected 257"):
-        encoder(crops_of(64, 64))
+
+def cut_timm_weights(folder):
+    cut_weights(folder)
+    change(folder, architecture="vit_small_patch16_dinov3")
+
+
+@pytest.mark.parametrize("damage", [cut_processor, no_timm_weights, cut_timm_weights])
+def test_a_damaged_dinov3_is_refused_by_name(saved, tmp_path, damage):
+    folder = tmp_path / "model"
+    shutil.copytree(saved / "DINOv3ViT", folder)
+    damage(folder)
+    with pytest.raises(BackboneUnavailable, match="holds no whole model") as caught:
+        backbones.load(folder)
+    assert str(folder) in str(caught.value)
+
+
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "found"),
+    [
+        ("Bert", {**TINY, "vocab_size": 9, "intermediate_size": 8}, "of type bert"),
+        ("Swin", {"embed_dim": 8, "depths": [1], "num_heads": [1]}, "of type swin"),  # no CLS
+        ("DeiT", {**TINY, "image_size": 32}, "of type deit"),  # a second token for distillation
+        ("ViTMAE", {**TINY, "image_size": 32}, "of type vit_mae"),  # drops and shuffles patches
+        ("DINOv3ViT", {**TINY, "patch_size": [8, 16]}, r"its patch_size is \[8, 16\]"),
+    ],
+)
+def test_a_transformer_with_other_tokens_is_refused(tmp_path, kind, options, found):
+    devices.let_torchvision_import()
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(**options)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModel, match=f"{kind}Model is no plain .*{found}"):
+        backbones.load(tmp_path, "cpu")

@@ -137,8 +137,8 @@ def test_a_sample_is_computed_once_and_comes_back_identical(four_people, monkeyp
     ]
     assert np.argmax(cosine, axis=1).tolist() == [0, 1, 2, 3]  # but it is nobody else's
 
-    files = {path.name: path.stat().st_mtime_ns for path in four_people.rglob("*.npz")}
-    assert sorted(files) == ["orl-mouth-poisson.npz", "orl-real.npz"]
+    files = {path.name: path.stat().st_mtime_ns for path in four_people.rglob("*.parquet")}
+    assert sorted(files) == ["orl-mouth-poisson.parquet", "orl-real.parquet"]
 
     def never(*_):
         raise AssertionError("computed again")
@@ -149,7 +149,7 @@ def test_a_sample_is_computed_once_and_comes_back_identical(four_people, monkeyp
         np.testing.assert_array_equal(
             getattr(again.descriptors, name), getattr(first.descriptors, name)
         )
-    assert {path.name: path.stat().st_mtime_ns for path in four_people.rglob("*.npz")} == files
+    assert {path.name: path.stat().st_mtime_ns for path in four_people.rglob("*.parquet")} == files
     with pytest.raises(AssertionError, match="computed again"):  # another crop is another file
         demo.sample("orl", "mouth", "poisson", RECIPE.but(crop_scale=1.1))
 
@@ -248,41 +248,3 @@ def test_token_counts_are_those_of_the_parts_labels():
     sample = made_up()
     assert demo.token_counts(sample.descriptors, "mouth").tolist() == [3] * 120
     assert demo.token_counts(sample.descriptors, "eyes")[:5].tolist() == [2, 2, 2, 0, 2]
-
-
-# -- sentences ---------------------------------------------------------------------------------
-
-
-def sentence(low, high, highest=0.8):
-    lead = (low + high) / 2
-    table = pd.DataFrame(
-        {"auc": [0.7, 0.7 - lead], "low": 0.6, "high": [0.8, highest],
-         "lead": [0, lead], "lead_low": [0, low], "lead_high": [0, high]},
-        index=["mouth", "cls"],
-    )  # fmt: skip
-    table.attrs["part"] = "mouth"
-    first, *others = demo.verdict(table).splitlines()
-    assert first == "mouth: AUC 0.700 [0.600, 0.800]"
-    assert len(others) == 1
-    return others[0].strip()
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verb"),
-    [
-        (0.05, 0.15, "is ahead of"),
-        (-0.15, -0.05, "is behind"),
-        (-0.05, 0.15, "cannot be told from"),
-        (0, 0.1, "cannot be told from"),  # an interval that touches zero contains it
-        (-0.1, 0, "cannot be told from"),
-        (0, 0, "cannot be told from"),
-        (np.nan, np.nan, "cannot be told from"),  # no interval, no claim
-    ],
-)
-def test_a_sentence_says_what_its_interval_allows(low, high, verb):
-    lead = (low + high) / 2
-    assert sentence(low, high) == f"mouth {verb} cls: {lead:+.3f} [{low:+.3f}, {high:+.3f}]"
-
-
-def test_a_rival_below_chance_is_called_inverted():
-    assert sentence(0.2, 0.4, highest=0.45).startswith("mouth is ahead of cls (inverted):")

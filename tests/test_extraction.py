@@ -1,21 +1,26 @@
 """The whole chain on real faces, with bad company, and what is kept of it on disk."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from functools import cache
 from textwrap import dedent
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import skimage.data
 
-from seglib import assets, extraction, media, recipe, regions
-from seglib.errors import UnknownName
-from seglib.extraction import DamagedDescriptors, Descriptors, Extractor
+from seglib import assets, clips, extraction, faces, manifest, media, recipe, regions, video
+from seglib.descriptors import Descriptors
+from seglib.extraction import Extractor, Outcome
+from seglib.store import Store
 
 COLUMNS = [field.name for field in fields(Descriptors)]
 WIDTH = 384  # of DINOv2-S
@@ -108,7 +113,7 @@ def test_of_two_faces_the_larger_is_taken(mixed):
 
 
 def test_how_pictures_fall_into_batches_changes_nothing(good, monkeypatch):
-    monkeypatch.setattr(extraction, "BATCH", 3)
+    monkeypatch.setattr(chain(), "batch", 3)
     few = chain()(image for _, image in media.read_all(face_paths(4)))
     equal(few, Descriptors(*(getattr(good, name)[:4] for name in COLUMNS)))
 
@@ -161,93 +166,271 @@ def test_the_random_control_is_as_many_tokens_from_elsewhere(good):
 def test_the_random_control_is_seeded_by_the_recipe(good):
     images = [image for _, image in media.read_all(face_paths(2))]
     crops = [chain().crop(image) for image in images]
-    here = chain().describe(crops, [0, 1])
+    here = chain().describe(crops, [(0, 0), (0, 1)])
     np.testing.assert_allclose(here.random, good.random[:2], rtol=1e-5, atol=1e-3)
-    elsewhere = chain().describe(crops, [1, 0])
+    elsewhere = chain().describe(crops, [(1, 0), (1, 1)])
     np.testing.assert_allclose(elsewhere.sums, here.sums)
     assert np.abs(elsewhere.view("random mouth") - here.view("random mouth")).max() > 0.1
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"), [("mout", "'mouth'"), ("CLS", "'cls'"), ("random mout", "'random mouth'")]
-)
-def test_an_unknown_view_gets_a_suggestion(good, name, hint):
-    with pytest.raises(UnknownName, match=f"unknown view '{name}'; did you mean {hint}"):
-        good.view(name)
+# -- videos of a manifest ----------------------------------------------------------------------
 
 
-# -- on disk -----------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def extractor(small):
+    return Extractor(small)
 
 
-def test_what_is_saved_comes_back_to_the_bit(mixed, tmp_path):
-    found, _ = mixed
-    path = tmp_path / "new" / "folder" / "rows.npz"
-    found.save(path)
-    back = Descriptors.load(path)
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(back, name), getattr(found, name))
-        assert getattr(back, name).dtype == getattr(found, name).dtype
-    assert os.listdir(path.parent) == ["rows.npz"]
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Eight videos as they come: good, short, without a face, losing it midway, broken, gone."""
+    folder, detector = tmp_path_factory.mktemp("videos"), faces.load("mesh")
+    for name, person, part in (
+        ("a b ü.mp4", 0, None),
+        ("fake.mp4", 0, "mouth"),
+        ("c.mp4", 4, None),
+    ):
+        clips.write(folder / name, person, detector, part)
+    clips.write(folder / "three.mp4", 2, detector, frames=3)
+    cat = skimage.data.chelsea()[:288, :336]
+    video.write(folder / "cat.mp4", [cat] * 12)
+    (face, *_) = (image for _, image in video.read(folder / "c.mp4", [0]))
+    cat = cv2.resize(cat, face.shape[1::-1])
+    video.write(folder / "leaves.mp4", [face] * 6 + [cat] * 6)
+    whole = (folder / "c.mp4").read_bytes()
+    (folder / "corrupt.mp4").write_bytes(whole[: len(whole) // 2])
+    names = [*sorted(path.name for path in folder.iterdir()), "gone.mp4"]
+    rows = [
+        {"video_uid": f"x/{name}", "path": str(folder / name), "label": int(name == "fake.mp4"),
+         "dataset": "x", "split": "test"}
+        for name in names
+    ]  # fmt: skip
+    return manifest.from_rows(rows)
 
 
-def test_the_file_needs_no_pickle_and_reads_none(good, tmp_path):
-    path = tmp_path / "rows.npz"
-    good.save(path)
-    with np.load(path, allow_pickle=False) as stored:
-        assert sorted(stored) == sorted(COLUMNS)
-        assert all(stored[name].dtype != object for name in COLUMNS)
-    hostile = {name: getattr(good, name) for name in COLUMNS}
-    hostile["reasons"] = np.array([print] * 10, dtype=object)
-    np.savez(path, **hostile)
-    with pytest.raises(DamagedDescriptors, match="pickle"):
-        Descriptors.load(path)
+@pytest.fixture(scope="module")
+def undisturbed(videos, extractor, tmp_path_factory):
+    root = tmp_path_factory.mktemp("undisturbed")
+    assert extraction.extract(videos, extractor, root) == Outcome(made=8, there=0, elsewhere=0)
+    return Store(root, extractor.recipe, extractor.networks)
 
 
-KILLED = """
-    import sys, time
+def rows_of(store, videos):
+    """All that a store says of a manifest: ledger, and every view's numbers."""
+    views = [store.view(name, videos.video_uid)[1] for name in ("all", "random all", "cls")]
+    return store.ledger(videos.video_uid), np.concatenate(views, axis=1)
+
+
+def same(one, other, videos):
+    ledgers, values = zip(rows_of(one, videos), rows_of(other, videos), strict=True)
+    pd.testing.assert_frame_equal(*ledgers)
+    np.testing.assert_array_equal(*values)
+
+
+def test_the_ledger_says_of_every_frame_what_became_of_it(undisturbed, videos):
+    ledger = undisturbed.ledger(videos.video_uid)
+    outcome = ledger.reason.str.partition(":")[0]
+    by_video = {uid: list(rows) for uid, rows in outcome.groupby(ledger.video_uid)}
+    assert by_video == {
+        "x/a b ü.mp4": [""] * 4,
+        "x/c.mp4": [""] * 4,
+        "x/cat.mp4": ["NoFace"] * 4,
+        "x/corrupt.mp4": ["UnreadableVideo"],
+        "x/fake.mp4": [""] * 4,
+        "x/gone.mp4": ["MissingFile"],
+        "x/leaves.mp4": ["", "", "NoFace", "NoFace"],
+        "x/three.mp4": [""] * 3,
+    }
+    described = (ledger.reason == "").to_numpy()
+    assert (ledger.faces[described] == 1).all()
+    assert ledger[described].filter(like="count").sum(axis=1).eq(100).all()  # 10 x 10 patches
+    assert ledger.x1[described].gt(ledger.x0[described]).all()
+    assert ledger[~described].x0.isna().all()
+    assert ledger.frame[ledger.video_uid == "x/c.mp4"].tolist() == [1, 4, 7, 10]
+    assert ledger.frame[ledger.video_uid == "x/gone.mp4"].tolist() == [extraction.WHOLE]
+
+
+def test_a_videos_rows_are_those_of_its_frames_alone(undisturbed, videos, extractor):
+    path = videos.set_index("video_uid").path["x/c.mp4"]
+    frames = [image for _, image in video.read(path, [1, 4, 7, 10])]
+    _, values = undisturbed.view("mouth", ["x/c.mp4"])
+    np.testing.assert_array_equal(values, extractor(frames).view("mouth"))
+
+
+def test_what_is_there_is_passed_over_and_what_changed_is_made_again(
+    videos, extractor, tmp_path, undisturbed, monkeypatch
+):
+    copy = videos.assign(path=[shutil.copy(p, tmp_path) if os.path.exists(p) else p
+                               for p in videos.path])  # fmt: skip
+    extraction.extract(copy, extractor, tmp_path / "store")
+    assert extraction.extract(copy, extractor, tmp_path / "store") == Outcome(0, 8, 0)
+    changed = copy.path[copy.video_uid == "x/three.mp4"].item()
+    shutil.copy(videos.path[videos.video_uid == "x/c.mp4"].item(), changed)
+    assert extraction.extract(copy, extractor, tmp_path / "store") == Outcome(1, 7, 0)
+    store = Store(tmp_path / "store", extractor.recipe, extractor.networks)
+    np.testing.assert_array_equal(
+        store.view("all", ["x/three.mp4"])[1], undisturbed.view("all", ["x/c.mp4"])[1]
+    )
+    # Where it lies is no part of what was described: the rest equals the first folder's.
+    others = videos[videos.video_uid.isin(["x/c.mp4", "x/fake.mp4"])]
+    same(store, undisturbed, others)
+
+
+def test_token_grids_add_up_to_the_sums(videos, extractor, tmp_path):
+    few = videos[videos.video_uid.isin(["x/c.mp4", "x/leaves.mp4", "x/gone.mp4"])]
+    assert extraction.extract(few, extractor, tmp_path).made == 3
+    assert extraction.extract(few, extractor, tmp_path, tokens=True).made == 3
+    assert extraction.extract(few, extractor, tmp_path, tokens=True) == Outcome(0, 3, 0)
+    store = Store(tmp_path, extractor.recipe, extractor.networks)
+    frames, labels, tokens = store.tokens("x/leaves.mp4")
+    assert frames.tolist() == [1, 4]  # those with a descriptor
+    assert (labels.shape, tokens.shape) == ((2, 10, 10), (2, 10, 10, 32))
+    _, values = store.view("mouth", ["x/leaves.mp4"])
+    kept = np.isin(labels[0], regions.part_ids("mouth"))
+    np.testing.assert_allclose(values[0], tokens[0][kept].mean(0), atol=2e-3)
+
+
+def test_an_error_of_ours_stops_the_run_and_frees_what_it_held(
+    videos, extractor, tmp_path, monkeypatch
+):
+    class Broken(Exception):
+        pass
+
+    def breaks(*_):
+        raise Broken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "_make", breaks)
+        with pytest.raises(Broken):
+            extraction.extract(videos, extractor, tmp_path)
+    assert extraction.extract(videos, extractor, tmp_path) == Outcome(8, 0, 0)
+
+
+# -- whose face ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """A fake whose smaller face, on the left, is the forged one; its mask ends early."""
+    folder, detector = tmp_path_factory.mktemp("crowd"), faces.load("mesh")
+    portraits = [media.read_image(path) for path in face_paths(2)]
+    small = cv2.resize(portraits[0], (184, 224))
+    large = cv2.resize(portraits[1], (276, 336))
+    scene = np.full((336, 520, 3), 128, np.uint8)
+    scene[56:280, 20:204] = small
+    scene[:, 240:516] = large
+    mask = np.zeros_like(scene)
+    mask[120:240, 60:160] = 255
+    video.write(folder / "fake.mp4", [scene] * 8)
+    video.write(folder / "mask.mp4", [mask] * 6)
+    assert len(detector(scene)) == 2
+    for name in ("unmasked.mp4", "real.mp4"):
+        shutil.copy(folder / "fake.mp4", folder / name)
+    return manifest.from_rows(
+        {"video_uid": name, "path": str(folder / f"{name}.mp4"), "label": int(name != "real"),
+         "dataset": "dfd", "split": "test", "mask": str(mask)}
+        for name, mask in (("fake", folder / "mask.mp4"), ("unmasked", ""), ("real", ""))
+    )  # fmt: skip
+
+
+def test_the_mask_names_the_face_of_a_fake_and_the_largest_that_of_a_real(
+    crowd, extractor, tmp_path
+):
+    stores = {}
+    for rule in ("largest", "mask"):
+        choosing = extractor.choosing(rule)
+        extraction.extract(crowd, choosing, tmp_path)
+        stores[rule] = Store.find(tmp_path, choosing.recipe).ledger(crowd.video_uid)
+    largest, masked = (table.set_index(["video_uid", "frame"]) for table in stores.values())
+    assert (largest.reason == "").all()
+    assert (largest.x0 > 240).all()
+    assert (largest.faces == 2).all()
+    frames = [1, 3, 5, 7]
+    assert (masked.loc["fake"].x1[:3] < 220).all()
+    assert masked.loc["fake"].index.tolist() == frames
+    # A mask that ends before its video loses those frames, and no later video's.
+    assert masked.reason[("fake", 7)].startswith("UnreadableVideo:")
+    assert masked.reason[("unmasked", 1)].startswith("NoMask: unmasked is a fake without a mask")
+    pd.testing.assert_frame_equal(masked.loc["real"], largest.loc["real"])
+
+
+# -- interrupted, killed, in company -------------------------------------------------------------
+
+RUN = """
+    import sys
     from pathlib import Path
-    import numpy as np
-    from seglib.extraction import DamagedDescriptors, Descriptors
+    from seglib import extraction, manifest, recipe
+    from seglib.extraction import Extractor
 
-    class Endless:  # the third column never ends
-        def __array__(self, *args, **kwargs):
-            print("midway", flush=True)
-            time.sleep(600)
-
-    sums = np.zeros((2000, 11, 64), np.float32)
-    Descriptors(sums, sums, Endless(), sums, sums).save(Path(sys.argv[1]))
+    table, root, backbone = manifest.read(sys.argv[1]), *sys.argv[2:]
+    decisions = recipe.demo().but(backbone=backbone, input_size=140, frames=4)
+    extractor = Extractor(decisions)
+    print("ready", flush=True)
+    print(extraction.extract(table, extractor, root), flush=True)
 """
 
 
-@pytest.mark.parametrize("older", [False, True])
-def test_killed_midway_it_leaves_what_was_there(good, tmp_path, older):
-    path = tmp_path / "rows.npz"
-    if older:
-        good.save(path)
-    command = [sys.executable, "-c", dedent(KILLED), str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout.readline() == "midway\n"
-        assert any(tmp_path.glob("*.part"))  # it was truly writing
-        writer.send_signal(signal.SIGKILL)
-    assert path.exists() == older
-    if older:
-        equal(Descriptors.load(path), good)
-    good.save(path)  # and the next one is not disturbed by the rest
-    equal(Descriptors.load(path), good)
+def start(videos, root, small, tmp_path):
+    manifest.write(videos, tmp_path / "manifest.csv")
+    arguments = [str(tmp_path / "manifest.csv"), str(root), small.backbone]
+    run = subprocess.Popen(
+        [sys.executable, "-c", dedent(RUN), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    line = run.stdout.readline()
+    while line and line != "ready\n":  # LiteRT greets on stdout too
+        line = run.stdout.readline()
+    assert line == "ready\n", run.stderr.read()
+    return run
 
 
-@pytest.mark.parametrize("keep", [0, 10, 0.5])
-def test_a_cut_file_is_named_as_such(good, tmp_path, keep):
-    path = tmp_path / "rows.npz"
-    good.save(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * keep) if keep < 1 else keep])
-    with pytest.raises(DamagedDescriptors, match=r"rows\.npz"):
-        Descriptors.load(path)
+@pytest.mark.slow
+def test_killed_twenty_times_at_any_moment_nothing_is_lost_and_nothing_twice(
+    videos, extractor, small, tmp_path, undisturbed
+):
+    """kill -9 at random moments; what was complete stays, the next run goes on."""
+    rng, root = np.random.default_rng(), tmp_path / "store"
+    store, kept = Store(root, extractor.recipe, extractor.networks), {}
+    for _ in range(20):
+        # A few are taken away, so that there is something left to be killed in.
+        for uid in rng.permutation(videos.video_uid)[: rng.integers(2, 9)]:
+            store.path(uid).unlink(missing_ok=True)
+            kept.pop(uid, None)
+        run = start(videos, root, small, tmp_path)
+        time.sleep(rng.uniform(0, 2))
+        run.kill()
+        run.wait()
+        there = {uid: store.path(uid) for uid in videos.video_uid if store.path(uid).exists()}
+        found = {uid: path.stat().st_mtime_ns for uid, path in there.items()}
+        assert kept.items() <= found.items()  # neither lost nor made again
+        kept = found
+    extraction.extract(videos, extractor, root)
+    same(store, undisturbed, videos)
+    assert len(list((store.folder / "videos").glob("*.parquet"))) == len(videos)
+    assert not list((store.folder / "videos").glob("*.part"))
 
 
-def test_a_save_that_fails_leaves_nothing_behind(good, tmp_path):
-    (tmp_path / "rows.npz").mkdir()  # cannot be replaced by a file
-    with pytest.raises(IsADirectoryError):
-        good.save(tmp_path / "rows.npz")
-    assert [p.name for p in tmp_path.iterdir()] == ["rows.npz"]
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_complete(videos, extractor, small, tmp_path, undisturbed):
+    run = start(videos, tmp_path / "store", small, tmp_path)
+    store = Store(tmp_path / "store", extractor.recipe, extractor.networks)
+    while not list(store.folder.glob("videos/*.parquet")):
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in run.communicate()[1]
+    done = len(list(store.folder.glob("videos/*.parquet")))
+    assert done >= 1
+    outcome = extraction.extract(videos, extractor, tmp_path / "store")
+    assert outcome == Outcome(len(videos) - done, done, 0)
+    same(store, undisturbed, videos)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_make_nothing_twice(
+    videos, extractor, small, tmp_path, undisturbed
+):
+    runs = [start(videos, tmp_path / "store", small, tmp_path) for _ in range(2)]
+    said = [re.search(r"made=(\d+)", run.communicate()[0])[1] for run in runs]
+    store = Store(tmp_path / "store", extractor.recipe, extractor.networks)
+    assert sum(map(int, said)) == len(videos)
+    same(store, undisturbed, videos)

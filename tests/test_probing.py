@@ -156,10 +156,10 @@ def test_groups_may_be_names():
 @pytest.mark.parametrize(("groups", "folds"), [(3, 4), (2, 4)])
 def test_too_few_people_are_refused_with_both_numbers(groups, folds):
     case = people(groups=groups)
-    with pytest.raises(TooFewGroups, match=f"{groups} groups of people for {folds} folds"):
+    with pytest.raises(TooFewGroups, match=f"{groups} with a fake for {folds} folds"):
         probing.out_of_fold(*case, RECIPE)
     if groups < RECIPE.inner_folds:
-        with pytest.raises(TooFewGroups, match=f"{groups} groups of people for 3 folds"):
+        with pytest.raises(TooFewGroups, match=f"{groups} with a fake for 3 folds"):
             probing.fit(*case, RECIPE)
 
 

@@ -1,0 +1,116 @@
+"""What several commands share: exit codes, how a recipe is chosen, where things are kept."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from seglib import recipe
+from seglib.errors import SeglibError, unknown_name
+from seglib.recipe import Recipe
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+EXIT_CODES = """\
+exit codes:
+  0    done; for preflight: everything is there
+  1    something is missing or went wrong; stderr says what and what to do
+  2    the command line was not understood
+  130  interrupted; stderr says where it left off
+"""
+STORES = Path("descriptors")
+
+
+class BadDecision(SeglibError, ValueError):
+    """A decision of the recipe has a value of the wrong kind."""
+
+
+def parser(
+    commands: argparse._SubParsersAction, name: str, short: str, long: str, examples: str
+) -> argparse.ArgumentParser:
+    """A command with its help: what it does, examples, exit codes."""
+    return commands.add_parser(
+        name,
+        help=short,
+        description=long,
+        epilog=f"examples:\n{examples}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_recipe(parser: argparse.ArgumentParser, mode: str) -> None:
+    """Declare ``--mode`` and ``--set``."""
+    parser.add_argument(
+        "--mode", default=mode, choices=list(recipe.MODES), help=f"the recipe (default: {mode})"
+    )
+    add_changes(parser)
+
+
+def add_changes(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--set``."""
+    parser.add_argument(
+        "--set",
+        dest="changes",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="change one decision of the recipe, say input_size=256; may be given several times",
+    )
+
+
+def add_stores(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--store``."""
+    parser.add_argument(
+        "--store",
+        type=Path,
+        default=STORES,
+        metavar="DIR",
+        help=f"where descriptor stores are kept (default: {STORES})",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--device``."""
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: CUDA where there is one)"
+    )
+
+
+def chosen(arguments: argparse.Namespace) -> Recipe:
+    """The recipe that ``--mode`` and ``--set`` ask for."""
+    return changed(recipe.MODES[arguments.mode](), arguments.changes)
+
+
+def changed(decisions: Recipe, changes: list[str]) -> Recipe:
+    """A recipe with ``FIELD=VALUE`` changes.
+
+    Raises
+    ------
+    UnknownName, BadDecision
+    """
+    fields = {one.name: getattr(decisions, one.name) for one in dataclasses.fields(decisions)}
+    values = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise BadDecision(f"--set {change}: expected FIELD=VALUE, say --set input_size=256.")
+        if name not in fields:
+            raise unknown_name("recipe field", name, fields)
+        values[name] = _typed(name, text, fields[name])
+    return decisions.but(**values)
+
+
+def _typed(name: str, text: str, now: object) -> object:
+    """A value of the same type as the one that the recipe has now."""
+    if isinstance(now, str):
+        return text
+    try:
+        value = json.loads(f"[{text}]" if isinstance(now, tuple) else text)
+        return tuple(map(float, value)) if isinstance(now, tuple) else type(now)(value)
+    except (ValueError, TypeError) as error:
+        raise BadDecision(
+            f"--set {name}={text}: {text!r} is no {type(now).__name__}; expected something like "
+            f"{name}={now}."
+        ) from error

@@ -1,0 +1,78 @@
+"""``seglib evaluate``: probes, and other people's scores, on the same videos."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from seglib.cli import common
+from seglib.errors import unknown_name
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = common.parser(
+        commands,
+        "evaluate",
+        "score a manifest's videos by probes, beside other detectors' scores",
+        "A video's score is the mean logit of its frames. Every AUC comes with its interval over "
+        "groups of people, its coverage, and the lead of the first detector over it on the videos "
+        "that both have scored.",
+        "  seglib evaluate celebdf.csv --probe mouth.safetensors cls.safetensors\n"
+        "  seglib evaluate celebdf.csv --probe mouth.safetensors --scores LipForensics=lip.csv\n"
+        "  seglib evaluate dfd.csv --probe mouth.safetensors --set face_choice=mask\n"
+        "  seglib evaluate ffpp.csv --split test --probe mouth.safetensors --out table.csv\n",
+    )
+    parser.add_argument("manifest", type=Path, help="a CSV that `seglib manifest` wrote")
+    parser.add_argument("--probe", type=Path, nargs="+", default=[], metavar="FILE")
+    parser.add_argument(
+        "--scores",
+        nargs="+",
+        default=[],
+        metavar="NAME=CSV",
+        help="another detector's scores: columns video_uid and score, higher is more fake",
+    )
+    parser.add_argument("--split", metavar="NAME", help="only this split (default: all)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
+    common.add_changes(parser)
+    common.add_stores(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score, print the table and its sentences."""
+    from seglib import evaluation, manifest
+
+    table = manifest.read(arguments.manifest)
+    if arguments.split:
+        if arguments.split not in manifest.SPLITS:
+            raise unknown_name("split", arguments.split, manifest.SPLITS)
+        table = table[table.split == arguments.split]
+    views = dict(_probed(path, table, arguments) for path in arguments.probe)
+    for scores in arguments.scores:
+        name, equals, path = scores.partition("=")
+        if not equals:
+            raise common.BadDecision(f"--scores {scores}: expected NAME=CSV, say Xception=x.csv.")
+        views[name] = evaluation.read_scores(path, table)
+    if not views:
+        raise common.BadDecision("nothing to evaluate; expected --probe FILE or --scores NAME=CSV.")
+    groups, drawn = evaluation.resampled_by(table)
+    found = evaluation.Scores(table.label.to_numpy(), groups, views).table(next(iter(views)))
+    print(f"{evaluation.verdict(found)}\n\n{found.to_string(float_format='%.3f')}")
+    print(f"\nintervals resample {drawn}; videos without a score are left out, see coverage")
+    if arguments.out:
+        found.to_csv(arguments.out)
+    return common.OK
+
+
+def _probed(path: Path, table, arguments: argparse.Namespace):
+    """Name and scores of one probe."""
+    from seglib import evaluation, probing
+    from seglib.recipe import Recipe
+    from seglib.store import Store
+
+    probe, card = probing.load(path)
+    trained = card["recipe"] | {"c_grid": tuple(card["recipe"]["c_grid"])}
+    store = Store.find(arguments.store, common.changed(Recipe(**trained), arguments.changes))
+    evaluation.fits(card, store)
+    return path.stem, evaluation.score_videos(probe, store, card["view"], table.video_uid)

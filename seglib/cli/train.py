@@ -1,0 +1,49 @@
+"""``seglib train``: a probe on one view of the training split."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from seglib.cli import common
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Declare the command."""
+    parser = common.parser(
+        commands,
+        "train",
+        "train a linear probe on one view of the descriptors",
+        "Train on the split 'train' of a manifest whose videos are in the store; the strength of "
+        "the penalty is chosen by person-disjoint cross-validation.",
+        "  seglib train ffpp.csv\n"
+        "  seglib train ffpp.csv --view cls --out cls.safetensors\n"
+        "  seglib train ffpp.csv --mode demo --view eyes\n",
+    )
+    parser.add_argument("manifest", type=Path, help="a CSV that `seglib manifest` wrote")
+    parser.add_argument(
+        "--view", metavar="NAME", help="a part, all, cls or 'random PART' (default: the recipe's)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: VIEW.safetensors, its card beside it"
+    )
+    common.add_recipe(parser, "paper")
+    common.add_stores(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train and write the probe."""
+    from seglib import evaluation, manifest, probing
+    from seglib.store import Store
+
+    recipe, table = common.chosen(arguments), manifest.read(arguments.manifest)
+    view = arguments.view or recipe.region
+    store = Store.find(arguments.store, recipe)
+    probe = evaluation.train(table, store, view, recipe)
+    card = evaluation.card(table, store, view, recipe)
+    path = arguments.out or Path(f"{view.replace(' ', '-')}.safetensors")
+    probing.save(probe, path, card)
+    print(f"{view}: trained on {card['videos']} videos, {card['fakes']} of them fake, of "
+          f"{card['groups']} groups; C = {probe[-1].C}\n{recipe}\n{path}")  # fmt: skip
+    return common.OK

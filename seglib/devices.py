@@ -1,0 +1,47 @@
+"""What differs from machine to machine: the device, its precision, and torchvision's library."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+
+def choose(device: str | None = None) -> str:
+    """The device that was asked for; CUDA where there is one, else the CPU."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype(device: str) -> torch.dtype:
+    """bfloat16 on a CUDA device that computes in it; float32 elsewhere.
+
+    On a CPU bfloat16 is ten times slower or worse, and older GPUs (Colab's T4) only emulate it.
+    """
+    native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float32
+
+
+@cache
+def let_torchvision_import() -> torch.library.Library | None:
+    """Give torchvision its operator schemas where its native library does not load.
+
+    The index's torchvision is built for CUDA. Beside a CPU build of torch its library does not
+    load, its import fails with "operator torchvision::nms does not exist", and with it the
+    import of half of transformers. Where the library loads this does nothing. The schemas live
+    as long as the object returned, which the cache holds.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("torchvision")
+    if spec is None:
+        return None
+    try:
+        for binary in Path(spec.origin).parent.glob("_C*.so"):
+            torch.ops.load_library(binary)
+    except OSError:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return library
+    return None

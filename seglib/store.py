@@ -1,0 +1,252 @@
+"""The descriptor store: one Parquet file a video, one JSON header, nothing half written.
+
+A store belongs to one recipe and to the weights that were loaded for it; its folder is named
+after both. A video's file appears whole or not at all and names the content it was made from:
+killed at any moment, the next run goes on with nothing lost and nothing twice, and several
+processes may write at once. Taught in chapter 06.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from seglib import __version__, descriptors
+from seglib.descriptors import Descriptors, to_arrow, to_numpy, write_table
+from seglib.errors import SeglibError
+from seglib.recipe import Recipe
+from seglib.regions import LABELS
+
+LAYOUT = 1  # raised when the files change their form
+HEADER = "header.json"
+# A row a frame that was asked for: which one, how many faces were seen, and where the chosen
+# one lay, in pixels of the frame; frame is -1 where the whole video could not be read.
+LEDGER = ("video_uid", "frame", "faces", "score", "x0", "y0", "x1", "y1")
+
+
+class StoreMismatch(SeglibError):
+    """The folder holds a store of another recipe or of other weights."""
+
+
+class NoStore(SeglibError):
+    """There is no store for this recipe, or more than one."""
+
+
+class NotExtracted(SeglibError):
+    """Videos of the manifest are not in the store."""
+
+
+class Store:
+    """One folder: ``header.json``, ``videos/`` and, if wanted, ``tokens/``.
+
+    Parameters
+    ----------
+    root : path-like
+        Where stores lie side by side.
+    recipe : Recipe
+    networks : dict
+        What was loaded: the digest of each network, the encoder's width and its precision.
+
+    Raises
+    ------
+    StoreMismatch
+        A header is there and says something else.
+    """
+
+    def __init__(self, root: str | os.PathLike, recipe: Recipe, networks: dict) -> None:
+        text = json.dumps(networks, sort_keys=True)
+        name = f"{recipe.descriptor_key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        self.folder, self.recipe, self.networks = Path(root) / name, recipe, networks
+        said = {
+            "layout": LAYOUT,
+            "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
+            "networks": networks,
+            "labels": list(LABELS),
+        }
+        path = self.folder / HEADER
+        if not path.exists():
+            _write_text(path, json.dumps(said | {"made_by": f"seglib {__version__}"}, indent=1))
+        found = _header(path)
+        other = [key for key in said if key != "recipe" and found.get(key) != said[key]]
+        if other:
+            raise _mismatch(path, f"{other[0]} = {found.get(other[0])!r}", repr(said[other[0]]))
+
+    @classmethod
+    def find(cls, root: str | os.PathLike, recipe: Recipe) -> Store:
+        """The store of a recipe under `root`, for reading: no weights are needed.
+
+        Raises
+        ------
+        NoStore
+            None or several, which then differ in the weights.
+        """
+        found = sorted(Path(root).glob(f"{recipe.descriptor_key}-*/{HEADER}"))
+        if len(found) != 1:
+            names = ", ".join(path.parent.name for path in found) or "none"
+            others = ", ".join(p.parent.name for p in sorted(Path(root).glob(f"*/{HEADER}")))
+            raise NoStore(
+                f"{len(found)} stores of recipe {recipe.descriptor_key} in {root} ({names}; others "
+                f"there: {others or 'none'}), expected one. Run `seglib extract` with the same "
+                "recipe, or move all but one away."
+            )
+        return cls(root, recipe, _header(found[0])["networks"])
+
+    def path(self, uid: str) -> Path:
+        """The file of one video. Its name is a hash: a uid may hold any character."""
+        return self.folder / "videos" / f"{hashlib.sha256(uid.encode()).hexdigest()[:32]}.parquet"
+
+    def tokens_path(self, uid: str) -> Path:
+        """The file of one video's full token grids, which are kept on request only."""
+        return self.folder / "tokens" / self.path(uid).name
+
+    def made_from(self, uid: str) -> dict[str, str]:
+        """What a video's file was made from: ``content``, and whether ``tokens`` were kept.
+
+        Nothing where there is no whole file.
+        """
+        try:
+            metadata = pq.read_schema(self.path(uid)).metadata
+        except (FileNotFoundError, pa.ArrowInvalid):
+            return {}
+        return {key: metadata[key.encode()].decode() for key in ("content", "tokens")}
+
+    def claim(self, uid: str) -> FileLock | None:
+        """A lock on one video, to be released by the caller; None if another process has it.
+
+        The system frees it when a process dies, however it dies.
+        """
+        path = self.folder / "locks" / f"{self.path(uid).stem}.lock"
+        path.parent.mkdir(exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def write(
+        self,
+        uid: str,
+        content: str,
+        ledger: pd.DataFrame,
+        found: Descriptors,
+        grids: Mapping[int, tuple[np.ndarray, np.ndarray]] | None = None,
+    ) -> None:
+        """Keep one video's frames in place of what was there.
+
+        Parameters
+        ----------
+        uid, content : str
+            Whose frames, and the digest of what they were made from.
+        ledger : DataFrame
+            With the columns `LEDGER`.
+        found : Descriptors
+            As many rows.
+        grids : mapping, optional
+            Frame index -> its patch labels ``(gh, gw)`` and tokens ``(gh, gw, D)``, to be kept
+            as float16.
+        """
+        for rest in self.folder.glob(f"*/{self.path(uid).stem}.*.part"):
+            rest.unlink(missing_ok=True)  # of a process that was killed: we hold the claim
+        self.tokens_path(uid).unlink(missing_ok=True)
+        if grids:
+            write_table(self.tokens_path(uid), _grid_table(grids))
+        made_from = {"content": content, "tokens": str(grids is not None)}
+        table = pa.Table.from_pandas(ledger[list(LEDGER)], preserve_index=False)
+        found.save(self.path(uid), table.replace_schema_metadata(made_from))
+
+    def tokens(self, uid: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Whole grids of one video: frames ``(N,)``, patch labels and tokens, see `write`."""
+        table = pq.read_table(self.tokens_path(uid))
+        shape = json.loads(table.schema.metadata[b"shape"])
+        frames, labels, tokens = (to_numpy(table[name]) for name in table.column_names)
+        return frames, labels.reshape(-1, *shape[:2]), tokens.reshape(-1, *shape)
+
+    def ledger(self, uids: Sequence[str]) -> pd.DataFrame:
+        """A row a frame: `LEDGER`, why there is no descriptor (or ""), tokens of each label.
+
+        Raises
+        ------
+        NotExtracted
+        """
+        counts = [f"count {label}" for label in LABELS]
+        columns = [*LEDGER, "reason", *counts]
+        parts = [pq.read_table(path, columns=columns) for path in self._paths(uids)]
+        return pa.concat_tables(parts).to_pandas()
+
+    def view(self, name: str, uids: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+        """One descriptor a frame of these videos, see `descriptors.view`.
+
+        Returns
+        -------
+        frames : DataFrame of video_uid, frame, reason
+        values : (N, D) float32, NaN where there is none
+
+        Raises
+        ------
+        NotExtracted, DamagedDescriptors
+        """
+        rows, values = [], []
+        needed = ["video_uid", "frame", *descriptors.needs(name)]
+        for path in tqdm(self._paths(uids), f"reading {name}", unit="video", leave=False):
+            column = descriptors.read(path, needed)
+            rows.append({key: column(key) for key in ("video_uid", "frame", "reason")})
+            values.append(descriptors.view(name, column))
+        joined = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
+        return pd.DataFrame(joined), np.concatenate(values)
+
+    def _paths(self, uids: Sequence[str]) -> list[Path]:
+        paths = [self.path(uid) for uid in uids]
+        absent = [uid for uid, path in zip(uids, paths, strict=True) if not path.exists()]
+        if absent or not paths:
+            raise NotExtracted(
+                f"{len(absent)} of {len(paths)} videos are not in {self.folder}, say "
+                f"{absent[:3]}; expected all of them. Run `seglib extract` with this manifest."
+            )
+        return paths
+
+
+def _grid_table(grids: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> pa.Table:
+    labels, tokens = (np.stack(arrays) for arrays in zip(*grids.values(), strict=True))
+    table = pa.table(
+        {
+            "frame": pa.array(list(grids), pa.int64()),
+            "labels": to_arrow(labels.reshape(len(labels), -1)),
+            "tokens": to_arrow(tokens.reshape(len(tokens), -1).astype(np.float16)),
+        }
+    )
+    return table.replace_schema_metadata({"shape": json.dumps(tokens.shape[1:])})
+
+
+def _header(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {"networks": {}} | found
+    except (ValueError, TypeError) as error:
+        raise _mismatch(path, f"nothing that can be read ({error})", "a JSON object") from error
+
+
+def _mismatch(path: Path, found: str, expected: str) -> StoreMismatch:
+    return StoreMismatch(
+        f"{path} says {found}, expected {expected}. Choose another folder for the store, or "
+        "delete this one."
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

@@ -1,0 +1,219 @@
+"""Videos in: evenly spaced frames over the whole of a video, decoded once from front to back.
+
+A video is a file, a folder of its frames, or a single picture. Frames are counted before any is
+decoded, so that they are spread over the whole and not over the beginning; then the file is
+decoded in order, for seeking to each frame takes several times longer. A frame that cannot be
+had is handed over as its error, and the others stand. Taught in chapter 06.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from seglib.assets import naturally
+from seglib.errors import SeglibError
+from seglib.media import (
+    MAX_PIXELS,
+    SUFFIXES,
+    ImageTooLarge,
+    MissingFile,
+    read_all,
+)
+
+
+class UnreadableVideo(SeglibError):
+    """The file is no video, is empty, or breaks off."""
+
+
+class DamagedFrame(SeglibError):
+    """The decoder had to guess a part of this frame. A guess is no evidence."""
+
+
+class EmptyFolder(SeglibError):
+    """A folder of frames without a picture in it."""
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """Indices of `count` frames spread over `total`: the middle of each of as many stretches.
+
+    All frames where there are fewer.
+    """
+    count = min(total, count)
+    return [(2 * i + 1) * total // (2 * count) for i in range(count)]
+
+
+def length(path: str | os.PathLike) -> int:
+    """Number of frames of a video file, of a folder of frames, or of one picture, which is 1.
+
+    A file's packets are counted and nothing is decoded; the header's own count is often absent
+    and sometimes wrong.
+
+    Raises
+    ------
+    MissingFile, EmptyFolder, UnreadableVideo, ImageTooLarge
+    """
+    path = Path(path)
+    if path.is_dir():
+        return len(folder_frames(path))
+    return 1 if _is_picture(path) else _packets(path)
+
+
+def read(
+    path: str | os.PathLike, indices: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray | SeglibError]]:
+    """Some frames of a video, in order.
+
+    Parameters
+    ----------
+    path : path-like
+        Told apart by what it is: a folder, a file with a picture's suffix, or else a video.
+    indices : sequence of int
+        Rising, from 0, say what `evenly` chose.
+
+    Yields
+    ------
+    (index, image) or (index, error)
+        image ``(H, W, 3)`` uint8 RGB, upright by the file's rotation mark.
+
+    Raises
+    ------
+    MissingFile, EmptyFolder, UnreadableVideo, ImageTooLarge
+        Nothing at all can be read; before the first frame.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _pictures(path, folder_frames(path), indices)
+    if _is_picture(path):
+        return _pictures(path, [path], indices)
+    return _decoded(path, indices)
+
+
+def folder_frames(folder: Path) -> list[Path]:
+    """The pictures of a folder of frames, in natural order: ``9.png`` before ``10.png``."""
+    pictures = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+    if not pictures:
+        raise EmptyFolder(
+            f"{folder} is a folder without a picture in it; expected the frames of one video as "
+            f"{', '.join(SUFFIXES[:3])} files. Extract the frames, or give the video file."
+        )
+    return sorted(pictures, key=naturally)
+
+
+def write(path: Path, images: Iterable[np.ndarray], rate: int = 25, crf: int = 23) -> None:
+    """Write pictures ``(H, W, 3)`` uint8 of one size as an H.264 video.
+
+    crf is x264's quality, lower is better; 23 is what FaceForensics++ calls c23, 40 its c40
+    (Rössler et al., ICCV 2019, section 3).
+    """
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+        for number, image in enumerate(images):
+            if number == 0:
+                stream.height, stream.width = (side // 2 * 2 for side in image.shape[:2])
+                stream.pix_fmt = "yuv420p"  # which wants even sides
+            even = np.ascontiguousarray(image[: stream.height, : stream.width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _packets(path: Path) -> int:
+    import av
+
+    with _opened(path) as (container, stream):
+        try:
+            count = sum(packet.size > 0 for packet in container.demux(stream))
+        except av.FFmpegError as error:
+            raise _unreadable(path, f"reading it fails ({error.strerror})") from error
+    if not count:
+        raise _unreadable(path, "it holds no frame")
+    return count
+
+
+def _pictures(
+    path: Path, pictures: list[Path], indices: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray | SeglibError]]:
+    for index in indices:
+        if index < len(pictures):
+            ((_, image),) = read_all([pictures[index]])
+            yield index, image
+        else:
+            yield index, _absent(path, index, f"there are {len(pictures)}")
+
+
+def _decoded(path: Path, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray | SeglibError]]:
+    import av
+
+    waiting, found = deque(indices), "the video ends before it"
+    with _opened(path) as (container, stream):
+        try:
+            for index, frame in enumerate(container.decode(stream)):
+                if not waiting:
+                    return
+                if index == waiting[0]:
+                    yield waiting.popleft(), _image(path, index, frame)
+        except av.FFmpegError as error:
+            found = f"decoding breaks off before it ({error.strerror})"
+    for index in waiting:
+        yield index, _absent(path, index, found)
+
+
+def _absent(path: Path, index: int, found: str) -> UnreadableVideo:
+    return _unreadable(path, f"frame {index} cannot be had, {found}")
+
+
+def _image(path: Path, index: int, frame) -> np.ndarray | SeglibError:
+    if frame.is_corrupt:
+        return DamagedFrame(
+            f"frame {index} of {path} is damaged; the decoder filled in what was missing. Nothing "
+            "of it is used; copy or download the video again."
+        )
+    # The mark says how far the picture was turned clockwise from upright, in degrees.
+    return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90).copy()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple]:
+    """A video file's container and its first video stream."""
+    import av
+
+    if not path.exists():
+        raise MissingFile(f"{path} does not exist; expected a video. Check the manifest.")
+    try:
+        container = av.open(str(path))
+    except av.FFmpegError as error:
+        raise _unreadable(path, f"it does not open ({error.strerror})") from error
+    with container:
+        if not container.streams.video:
+            raise _unreadable(path, "it has no picture")
+        stream = container.streams.video[0]
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MAX_PIXELS:
+            raise ImageTooLarge(
+                f"{path} announces frames of {width} x {height} pixels, expected at most "
+                f"{MAX_PIXELS:,} pixels. Scale it down first."
+            )
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def _unreadable(path: Path, found: str) -> UnreadableVideo:
+    return UnreadableVideo(
+        f"{path} is no whole video: {found}; expected what ffmpeg can decode, say H.264 in MP4. "
+        "Copy or download it again."
+    )

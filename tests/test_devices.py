@@ -1,0 +1,66 @@
+"""The machine's differences, and the torchvision whose native library does not load."""
+
+import importlib.machinery
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from seglib import devices
+
+
+def test_the_device_asked_for_is_the_device():
+    assert devices.choose("cuda:1") == "cuda:1"
+    assert devices.choose("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(("there_is_one", "chosen"), [(True, "cuda"), (False, "cpu")])
+def test_cuda_is_chosen_where_there_is_one(there_is_one, chosen, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there_is_one)
+    assert devices.choose() == chosen
+
+
+@pytest.mark.parametrize(
+    ("device", "native", "dtype"),
+    [
+        ("cuda", True, torch.bfloat16),
+        ("cuda:1", True, torch.bfloat16),
+        ("cuda", False, torch.float32),  # Colab's T4
+        ("cpu", True, torch.float32),
+    ],
+)
+def test_half_precision_is_for_gpus_that_compute_in_it(device, native, dtype, monkeypatch):
+    def supported(including_emulation=True):
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert devices.dtype(device) == dtype
+
+
+def test_transformers_vision_classes_import_whatever_torchvision_this_is():
+    code = (
+        "from seglib import devices; devices.let_torchvision_import();"
+        "import torchvision, transformers; print(transformers.DINOv3ViTModel.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "DINOv3ViTModel\n", done.stderr
+
+
+def spec_in(folder):
+    return importlib.machinery.ModuleSpec("torchvision", None, origin=str(folder / "__init__.py"))
+
+
+def test_a_library_that_loads_is_left_alone(tmp_path, monkeypatch):
+    loaded = []
+    (tmp_path / "_C.so").touch()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec_in(tmp_path))
+    monkeypatch.setattr(torch.ops, "load_library", loaded.append)
+    assert devices.let_torchvision_import.__wrapped__() is None
+    assert loaded == [tmp_path / "_C.so"]
+
+
+def test_no_torchvision_is_no_trouble(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert devices.let_torchvision_import.__wrapped__() is None

@@ -1,0 +1,275 @@
+"""Several detectors on the same videos: frames to videos, groups, other people's scores."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seglib import evaluation, manifest, probing, recipe
+from seglib.descriptors import Descriptors
+from seglib.evaluation import BadScores, NoTraining, Scores
+from seglib.probing import BadProbe
+from seglib.store import Store
+
+NETWORKS = {"detector": "d", "parser": "p", "backbone": "b", "width": 4, "precision": "float32"}
+RECIPE = recipe.demo().but(c_grid=(0.1, 1.0), inner_folds=2)
+
+
+def videos(people=8, methods=("A", "B")):
+    """A manifest: each person's own video, and forgeries of it by each method."""
+    rows = []
+    for person in range(people):
+        base = {"dataset": "x", "split": "train" if person < people // 2 else "test",
+                "target": f"x/{person}"}  # fmt: skip
+        rows.append(base | {"video_uid": f"{person}", "label": 0, "path": f"{person}.mp4"})
+        rows += [
+            base | {"video_uid": f"{m}{person}", "label": 1, "method": m, "path": f"{m}{person}"}
+            for m in methods
+        ]
+    rows = [row | {"method": row.get("method", manifest.ORIGINAL)} for row in rows]
+    return manifest.from_rows(rows)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """Three frames a video; only the mouth tells a fake, and only method A by much."""
+    store, table, rng = Store(tmp_path, RECIPE, NETWORKS), videos(), np.random.default_rng(0)
+    for row in table.itertuples():
+        sums = rng.normal(size=(3, 11, 4)).astype(np.float32)
+        sums[:, 7:10, 0] += {manifest.ORIGINAL: 0, "A": 6, "B": 0.2}[row.method]
+        counts = np.ones((3, 11), np.int64)
+        if row.video_uid == "A7":
+            counts[:, 7:10] = sums[:, 7:10] = 0  # no frame of it shows a mouth
+        cls = rng.normal(size=(3, 4)).astype(np.float32)
+        found = Descriptors(sums, counts, sums[:, ::-1].copy(), cls, np.full(3, ""))
+        ledger = pd.DataFrame({"frame": range(3)}).assign(
+            video_uid=row.video_uid, faces=1, score=1.0, x0=0.0, y0=0.0, x1=1.0, y1=1.0
+        )
+        store.write(row.video_uid, "c", ledger, found)
+    return store, table
+
+
+# -- from frames to videos -----------------------------------------------------------------------
+
+
+def test_a_videos_score_is_the_mean_logit_of_its_frames(filled):
+    store, table = filled
+    probe = evaluation.train(table, store, "mouth", RECIPE)
+    scores = evaluation.score_videos(probe, store, "mouth", table.video_uid)
+    _, values = store.view("mouth", ["B2"])
+    expected = probe.decision_function(values).mean()
+    assert scores[table.video_uid.tolist().index("B2")] == pytest.approx(expected)
+    assert np.flatnonzero(np.isnan(scores)).tolist() == [table.video_uid.tolist().index("A7")]
+
+
+def test_a_probe_learns_from_the_training_split_alone(filled):
+    store, table = filled
+    probe = evaluation.train(table, store, "mouth", RECIPE)
+    flipped = table.assign(label=table.label.where(table.split == "train", 1 - table.label))
+    again = evaluation.train(flipped, store, "mouth", RECIPE)
+    np.testing.assert_array_equal(probe[-1].coef_, again[-1].coef_)
+    alone = evaluation.train(table[table.split == "train"], store, "mouth", RECIPE)
+    np.testing.assert_array_equal(probe[-1].coef_, alone[-1].coef_)
+
+
+def test_without_both_classes_there_is_nothing_to_train_on(filled):
+    store, table = filled
+    with pytest.raises(NoTraining, match="0 videos of 0 classes"):
+        evaluation.train(table[table.split == "test"], store, "mouth", RECIPE)
+    with pytest.raises(NoTraining, match="4 videos of 1 classes"):
+        evaluation.train(table[table.label == 0], store, "mouth", RECIPE)
+
+
+def test_each_kind_of_fake_stands_against_all_bona_fide(filled):
+    store, table = filled
+    probe = evaluation.train(table, store, "mouth", RECIPE)
+    scores = evaluation.score_videos(probe, store, "mouth", table.video_uid)
+    found = evaluation.by_method(table, scores, table.group.to_numpy())
+    assert found.index.tolist() == ["A", "B"]
+    assert found["items"].tolist() == [15, 16]
+    assert found.auc["A"] > 0.95 > found.auc["B"]
+    assert found.coverage.tolist() == [pytest.approx(15 / 16), 1]
+
+
+def test_coverage_counts_what_became_of_frames_by_class():
+    table = pd.DataFrame({"video_uid": ["r", "f"], "label": [0, 1]})
+    ledger = pd.DataFrame(
+        {"video_uid": ["r", "r", "f", "f", "f"],
+         "reason": ["", "NoFace: a, b: c", "", "", "MissingFile: gone"]}
+    )  # fmt: skip
+    found = evaluation.coverage(table, ledger)
+    assert found.to_dict() == {
+        "bona fide": {"described": 1, "NoFace": 1, "MissingFile": 0},
+        "fake": {"described": 2, "NoFace": 0, "MissingFile": 1},
+    }
+    one_class = evaluation.coverage(table, ledger[ledger.video_uid == "r"])
+    assert one_class.fake.tolist() == [0, 0]
+
+
+# -- what is drawn -------------------------------------------------------------------------------
+
+
+def test_groups_are_drawn_where_there_are_enough():
+    table = videos()
+    drawn, name = evaluation.resampled_by(table)
+    assert name == "identity groups"
+    assert drawn.tolist() == table.group.tolist()
+
+
+def test_where_all_hangs_together_the_target_is_drawn():
+    """As in Celeb-DF: everybody lends to the next, so that there is one component."""
+    table = videos()
+    fakes = table.label == 1
+    person = table.target.str.slice(2).astype(int)
+    table = table.assign(source=("x/" + ((person + 1) % 8).astype(str)).where(fakes, ""))
+    table = manifest.with_groups(table.assign(split="test"))
+    assert table.group.nunique() == 1
+    stranger = table.iloc[[0]].assign(video_uid="s", target="", group="s")
+    table = pd.concat([table, stranger], ignore_index=True)
+    drawn, name = evaluation.resampled_by(table)
+    assert name == "target identities"
+    assert drawn.tolist() == [*table.target[:-1], "s"]  # of whom nothing is known stands alone
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+
+def test_the_table_puts_every_detector_against_the_first_on_common_items():
+    rng = np.random.default_rng(0)
+    labels, groups = np.tile([0, 1], 30), np.repeat(np.arange(15), 4)
+    good, poor = labels + rng.normal(size=60), rng.normal(size=60)
+    poor[:5] = np.nan
+    found = Scores(labels, groups, {"mouth": good, "other": poor}).table("mouth")
+    assert found.lead["mouth"] == 0
+    both = Scores(labels[5:], groups[5:], {"mouth": good[5:], "other": poor[5:]}).table("mouth")
+    assert found.lead["other"] == pytest.approx(both.auc["mouth"] - both.auc["other"])
+    assert found.coverage.tolist() == [1, pytest.approx(55 / 60)]
+    first, second = evaluation.verdict(found).splitlines()
+    assert first.startswith("mouth: AUC 0.")
+    assert "mouth is ahead of other" in second
+
+
+def test_a_view_that_scores_nobody_has_no_auc_and_stops_no_other():
+    labels, groups = np.tile([0, 1], 6), np.repeat(np.arange(6), 2)
+    brows = np.where(labels == 1, 1.0, np.nan)
+    found = Scores(labels, groups, {"mouth": labels + 0.0, "brows": brows}).table("mouth")
+    assert np.isnan(found.loc["brows", ["auc", "low", "lead"]].to_numpy(float)).all()
+    assert found.coverage["brows"] == 0.5
+    assert found["items"].tolist() == [12, 6]
+    assert found.auc["mouth"] == 1
+
+
+# -- sentences ---------------------------------------------------------------------------------
+
+
+def sentence(low, high, highest=0.8):
+    lead = (low + high) / 2
+    table = pd.DataFrame(
+        {"auc": [0.7, 0.7 - lead], "low": 0.6, "high": [0.8, highest],
+         "lead": [0, lead], "lead_low": [0, low], "lead_high": [0, high]},
+        index=["mouth", "cls"],
+    )  # fmt: skip
+    table.attrs["part"] = "mouth"
+    first, *others = evaluation.verdict(table).splitlines()
+    assert first == "mouth: AUC 0.700 [0.600, 0.800]"
+    assert len(others) == 1
+    return others[0].strip()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verb"),
+    [
+        (0.05, 0.15, "is ahead of"),
+        (-0.15, -0.05, "is behind"),
+        (-0.05, 0.15, "cannot be told from"),
+        (0, 0.1, "cannot be told from"),  # an interval that touches zero contains it
+        (-0.1, 0, "cannot be told from"),
+        (0, 0, "cannot be told from"),
+        (np.nan, np.nan, "cannot be told from"),  # no interval, no claim
+    ],
+)
+def test_a_sentence_says_what_its_interval_allows(low, high, verb):
+    lead = (low + high) / 2
+    assert sentence(low, high) == f"mouth {verb} cls: {lead:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def test_a_rival_below_chance_is_called_inverted():
+    assert sentence(0.2, 0.4, highest=0.45).startswith("mouth is ahead of cls (inverted):")
+
+
+# -- probes on disk -------------------------------------------------------------------------------
+
+
+def test_a_probe_comes_back_and_scores_the_same(filled, tmp_path):
+    store, table = filled
+    probe = evaluation.train(table, store, "mouth", RECIPE)
+    card = evaluation.card(table, store, "mouth", RECIPE)
+    probing.save(probe, tmp_path / "deep" / "mouth.safetensors", card)
+    again, said = probing.load(tmp_path / "deep" / "mouth.safetensors")
+    np.testing.assert_array_equal(
+        evaluation.score_videos(again, store, "mouth", table.video_uid),
+        evaluation.score_videos(probe, store, "mouth", table.video_uid),
+    )
+    assert said["view"] == "mouth"
+    assert (said["videos"], said["fakes"], said["groups"]) == (12, 8, 4)
+    assert said["C"] in RECIPE.c_grid
+    evaluation.fits(said, store)
+
+
+def test_descriptors_of_another_recipe_are_refused_with_every_field(filled, tmp_path):
+    store, table = filled
+    card = json.loads(json.dumps(evaluation.card(table, store, "mouth", RECIPE)))
+    evaluation.fits(card, Store(tmp_path, RECIPE.but(frames=3, face_choice="mask"), NETWORKS))
+    other = Store(tmp_path, RECIPE.but(crop_scale=1.3), NETWORKS | {"backbone": "finetuned"})
+    with pytest.raises(BadProbe) as caught:
+        evaluation.fits(card, other)
+    assert "crop_scale is 1.0 for the probe and 1.3 for the descriptors" in str(caught.value)
+    assert "backbone" in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["no card", "cut", "no JSON", "another file"])
+def test_what_is_no_probe_is_said(filled, tmp_path, damage):
+    store, table = filled
+    path = tmp_path / "mouth.safetensors"
+    probing.save(evaluation.train(table, store, "mouth", RECIPE), path, {})
+    if damage == "no card":
+        path.with_suffix(".json").unlink()
+    elif damage == "no JSON":
+        path.with_suffix(".json").write_text("{")
+    else:
+        path.write_bytes(path.read_bytes()[:40] if damage == "cut" else b"pickle, perhaps")
+    with pytest.raises(BadProbe, match="Train it again"):
+        probing.load(path)
+
+
+# -- other people's scores ------------------------------------------------------------------------
+
+
+def test_scores_of_another_detector_find_their_videos(tmp_path):
+    table = videos(people=2)
+    path = tmp_path / "xception.csv"
+    path.write_bytes("\ufeffvideo_uid,score,note\r\nA1,0.5,x\r\n0,-1e-3,y\r\nB0,,z\r\n".encode())
+    scores = evaluation.read_scores(path, table)
+    known = dict(zip(table.video_uid, scores, strict=True))
+    assert (known["A1"], known["0"]) == (0.5, -0.001)
+    assert np.isnan([known["B0"], known["1"]]).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("uid,score\nA1,1\n", r"its columns are \['uid', 'score'\]"),
+        ("video_uid,score\nA1,1\nA1,2\n", "'A1' stands there twice"),
+        ("video_uid,score\nA1,high\n", "'high' is no number"),
+        ("video_uid,score\nz,1\n", "none of its videos is in the manifest, say 'z'"),
+        ("", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_table_of_scores_that_does_not_fit_says_why(tmp_path, text, said):
+    path = tmp_path / "scores.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BadScores, match=said):
+        evaluation.read_scores(path, videos(people=2))

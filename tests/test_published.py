@@ -1,0 +1,28 @@
+"""Numbers of others: each one an AUC, each with its source, none at odds with another."""
+
+import pytest
+
+from seglib import published
+
+
+def test_every_published_number_is_an_auc_with_a_source():
+    table = published.detectors()
+    assert list(table) == ["detector", "dataset", "auc", "level", "source", "reported_by"]
+    assert table.auc.between(0.5, 1).all()
+    assert set(table.level) <= {"video", "frame", ""}
+    assert set(table.dataset) == {"Celeb-DF v2", "DFD", "DFDC"}
+    assert (table[["detector", "source", "reported_by"]] != "").all(axis=None)
+    assert not table.duplicated(["detector", "dataset"]).any()
+
+
+def test_the_papers_claims_agree_with_its_published_numbers():
+    claims = published.claims().set_index("claim")
+    assert claims.notna().all(axis=None)
+    assert set(claims.unit) == {"AUC", "percentage points"}
+    known = published.detectors().set_index(["detector", "dataset"]).auc
+    mouth = claims.value["celebdf-mouth"]
+    assert mouth == known["Al-Zyoud & El Saddik", "Celeb-DF v2"]
+    assert claims.value["dfd"] == known["Al-Zyoud & El Saddik", "DFD"]
+    for claim, rival in (("over-lipforensics", "LipForensics"), ("over-xception", "Xception")):
+        lead = 100 * (mouth - known[rival, "Celeb-DF v2"])
+        assert lead == pytest.approx(claims.value[claim], abs=0.06)

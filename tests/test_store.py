@@ -1,0 +1,138 @@
+"""The store: what is written comes back, and what does not belong there is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seglib import descriptors, recipe, store
+from seglib.descriptors import Descriptors
+from seglib.store import NoStore, NotExtracted, Store, StoreMismatch
+
+NETWORKS = {"detector": "d", "parser": "p", "backbone": "b", "width": 5, "precision": "float32"}
+RECIPE = recipe.demo()
+
+
+def found(rows, seed=0):
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 4, (rows, 11))
+    sums = rng.normal(size=(2, rows, 11, 5)).astype(np.float32)
+    return Descriptors(sums[0], counts, sums[1], sums[0, :, 0], np.full(rows, ""))
+
+
+def ledger(uid, frames):
+    table = pd.DataFrame({"frame": frames, "faces": 1, "score": 0.9, "x0": 0.0})
+    return table.assign(video_uid=uid, y0=1.0, x1=2.0, y1=3.0)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """Two videos, the first of a uid that no file system would take."""
+    here = Store(tmp_path, RECIPE, NETWORKS)
+    here.write("ffpp/c23/../\0顔", "abc", ledger("ffpp/c23/../\0顔", [3, 9]), found(2))
+    missing = Descriptors.missing(["NoFace: nobody"], 5)
+    here.write("b", "def", ledger("b", [0]), missing)
+    return here
+
+
+def test_what_is_written_comes_back(filled):
+    uids = ["b", "ffpp/c23/../\0顔"]
+    frames, values = filled.view("mouth", uids)
+    assert frames.video_uid.tolist() == ["b", uids[1], uids[1]]
+    assert frames.frame.tolist() == [0, 3, 9]
+    assert frames.reason.tolist() == ["NoFace: nobody", "", ""]
+    assert np.isnan(values[0]).all()
+    np.testing.assert_array_equal(values[1:], found(2).view("mouth"))
+    table = filled.ledger(uids)
+    assert table.reason.tolist() == ["NoFace: nobody", "", ""]
+    assert table["count ulip"].tolist() == [0, *found(2).counts[:, 7]]
+    assert table.x1.tolist() == [2.0] * 3
+
+
+def test_a_video_written_again_replaces_what_was_there(filled):
+    filled.write("b", "new", ledger("b", [1, 2, 4]), found(3, seed=1))
+    assert filled.made_from("b") == {"content": "new", "tokens": "False"}
+    assert filled.ledger(["b"]).frame.tolist() == [1, 2, 4]
+    assert len(list((filled.folder / "videos").iterdir())) == 2
+
+
+def test_token_grids_are_kept_on_request_and_go_with_their_video(filled):
+    rng = np.random.default_rng(0)
+    grids = {3: (rng.integers(0, 11, (4, 6)).astype(np.uint8), rng.normal(size=(4, 6, 5)))}
+    filled.write("b", "def", ledger("b", [3]), found(1), grids)
+    frames, labels, tokens = filled.tokens("b")
+    assert (frames.tolist(), tokens.dtype) == ([3], np.float16)
+    np.testing.assert_array_equal(labels[0], grids[3][0])
+    np.testing.assert_allclose(tokens[0], grids[3][1], rtol=1e-3)
+    assert filled.made_from("b")["tokens"] == "True"
+    filled.write("b", "def", ledger("b", [3]), found(1))
+    assert not filled.tokens_path("b").exists()
+
+
+def test_rests_of_a_killed_writer_are_swept_away(filled):
+    rest = filled.path("b").with_suffix(".4711.part")
+    rest.write_bytes(b"half a file")
+    filled.write("b", "def", ledger("b", [0]), found(1))
+    assert not rest.exists()
+
+
+def test_a_file_that_is_cut_counts_as_not_there(filled):
+    path = filled.path("b")
+    path.write_bytes(path.read_bytes()[:100])
+    assert filled.made_from("b") == {}
+    assert filled.made_from("never heard of") == {}
+    with pytest.raises(descriptors.DamagedDescriptors):
+        filled.view("mouth", ["b"])
+
+
+def test_a_claim_is_held_by_one_and_can_be_passed_on(filled, tmp_path):
+    other = Store(tmp_path, RECIPE, NETWORKS)
+    mine = filled.claim("b")
+    assert mine is not None
+    assert other.claim("b") is None
+    assert other.claim("c") is not None
+    mine.release()
+    assert other.claim("b") is not None
+
+
+def test_videos_that_are_not_there_are_named(filled):
+    with pytest.raises(NotExtracted, match=r"1 of 2 videos.*'c'.*seglib extract"):
+        filled.view("mouth", ["b", "c"])
+    with pytest.raises(NotExtracted):
+        filled.ledger([])
+
+
+def test_a_store_is_found_by_its_recipe_without_weights(filled, tmp_path):
+    again = Store.find(tmp_path, RECIPE.but(c_grid=(1.0,)))  # comes after the descriptors
+    assert (again.folder, again.networks) == (filled.folder, NETWORKS)
+
+
+def test_another_recipe_or_other_weights_are_another_store(filled, tmp_path):
+    with pytest.raises(NoStore, match=filled.folder.name):  # it says what else is there
+        Store.find(tmp_path, RECIPE.but(frames=8))
+    assert Store(tmp_path, RECIPE.but(frames=8), NETWORKS).folder != filled.folder
+    assert Store(tmp_path, RECIPE, NETWORKS | {"backbone": "x"}).folder != filled.folder
+    with pytest.raises(NoStore, match=r"2 stores.*expected one"):
+        Store.find(tmp_path, RECIPE)
+
+
+@pytest.mark.parametrize("field", ["layout", "networks", "labels"])
+def test_a_header_that_says_something_else_is_refused_by_name(filled, tmp_path, field):
+    path = filled.folder / store.HEADER
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: "other"}))
+    with pytest.raises(StoreMismatch, match=f"says {field} = 'other'"):
+        Store(tmp_path, RECIPE, NETWORKS)
+
+
+def test_the_header_tells_the_whole_recipe(filled):
+    said = json.loads((filled.folder / store.HEADER).read_text())
+    assert said["recipe"]["backbone"] == RECIPE.backbone
+    assert said["made_by"].startswith("seglib ")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_header_that_is_none_is_refused(filled, tmp_path, text):
+    (filled.folder / store.HEADER).write_text(text)
+    with pytest.raises(StoreMismatch, match=r"header\.json says nothing that can be read"):
+        Store(tmp_path, RECIPE, NETWORKS)

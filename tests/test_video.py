@@ -1,0 +1,223 @@
+"""Videos in: real H.264, whole, cut, damaged, turned, and the folders that stand for videos."""
+
+import struct
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seglib import media, video
+from seglib.errors import SeglibError
+from seglib.video import DamagedFrame, EmptyFolder, UnreadableVideo
+
+HEIGHT, WIDTH = 96, 128
+
+
+def numbered(count):
+    """Frames whose brightness says which one they are: 3 + 4 * index."""
+    return [np.full((HEIGHT, WIDTH, 3), 3 + 4 * i, np.uint8) for i in range(count)]
+
+
+def noisy(count):
+    """Frames that are hard to compress, so that damage shows."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(count)]
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Sixty frames with B-frames, under a name with spaces and beyond ASCII."""
+    path = tmp_path / "ein Gesicht · 顔 ü.mp4"
+    video.write(path, numbered(60))
+    return path
+
+
+def which(image):
+    return round((float(image.mean()) - 3) / 4)
+
+
+# -- which frames ------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5000), st.integers(1, 200))
+def test_indices_are_spread_over_the_whole(total, count):
+    chosen = video.evenly(total, count)
+    assert len(chosen) == min(total, count)
+    assert chosen == sorted(set(chosen))
+    assert chosen[0] >= 0
+    assert chosen[-1] < total
+    # Mirrored in time they are the same up to rounding: neither end is preferred.
+    assert abs((total - 1 - chosen[-1]) - chosen[0]) <= 1
+    steps = np.diff(chosen)
+    assert not len(steps) or steps.max() - steps.min() <= 1
+
+
+def test_frames_are_those_asked_for_in_the_order_of_the_film(clip):
+    assert video.length(clip) == 60
+    chosen = video.evenly(60, 8)
+    found = list(video.read(clip, chosen))
+    assert [index for index, _ in found] == chosen
+    assert [which(image) for _, image in found] == chosen
+    assert {image.shape for _, image in found} == {(HEIGHT, WIDTH, 3)}
+    assert {image.dtype for _, image in found} == {np.dtype(np.uint8)}
+
+
+def test_a_short_video_gives_all_it_has(tmp_path):
+    video.write(tmp_path / "three.mp4", numbered(3))
+    chosen = video.evenly(video.length(tmp_path / "three.mp4"), 32)
+    assert [which(image) for _, image in video.read(tmp_path / "three.mp4", chosen)] == [0, 1, 2]
+
+
+def test_odd_sides_lose_one_pixel_and_no_more(tmp_path):
+    video.write(tmp_path / "odd.mp4", [np.zeros((65, 91, 3), np.uint8)] * 2)
+    ((_, image),) = video.read(tmp_path / "odd.mp4", [0])
+    assert image.shape == (64, 90, 3)
+
+
+def test_more_compression_is_a_smaller_file(tmp_path):
+    for crf in (23, 40):
+        video.write(tmp_path / f"{crf}.mp4", noisy(5), crf=crf)
+    assert (tmp_path / "40.mp4").stat().st_size < (tmp_path / "23.mp4").stat().st_size / 2
+
+
+def mark_rotation(path, degrees):
+    """Write into the track's header (ISO 14496-12, tkhd) how far a player turns it clockwise."""
+    cos, sin = (round(f(np.deg2rad(degrees))) for f in (np.cos, np.sin))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4 + 40
+    unity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    assert content[start : start + 36] == unity
+    turned = (cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30)
+    content[start : start + 36] = struct.pack(">9i", *turned)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_turned_phone_gives_upright_frames(tmp_path, degrees):
+    upright = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    upright[: HEIGHT // 2, : WIDTH // 2] = 255  # bright in the upper left
+    stored = np.ascontiguousarray(np.rot90(upright, degrees // 90))
+    turned = tmp_path / "turned.mp4"
+    video.write(turned, [stored] * 3)
+    mark_rotation(turned, degrees)
+    ((_, image),) = video.read(turned, [1])
+    assert image.shape == upright.shape
+    assert np.abs(image.astype(int) - upright).mean() < 8
+
+
+# -- what stands for a video -------------------------------------------------------------------
+
+
+def test_a_folder_of_frames_is_read_in_natural_order(tmp_path):
+    for i, image in enumerate(numbered(12)):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
+    (tmp_path / "notes.txt").write_text("no frame")
+    (tmp_path / "._3.png").write_bytes(b"what macOS leaves behind")
+    assert video.length(tmp_path) == 12
+    found = list(video.read(tmp_path, [2, 9, 10]))
+    assert [(index, which(image)) for index, image in found] == [(2, 2), (9, 9), (10, 10)]
+
+
+def test_a_bad_picture_in_a_folder_is_its_own_error(tmp_path):
+    for i, image in enumerate(numbered(3)):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
+    (tmp_path / "1.png").write_bytes(b"<html>")
+    first, (_, error), last = video.read(tmp_path, [0, 1, 2])
+    assert isinstance(error, media.UnreadableImage)
+    assert (which(first[1]), which(last[1])) == (0, 2)
+
+
+def test_a_picture_is_a_video_of_one_frame(tmp_path):
+    cv2.imwrite(str(tmp_path / "one.PNG"), numbered(1)[0])
+    assert video.length(tmp_path / "one.PNG") == 1
+    ((index, image),) = video.read(tmp_path / "one.PNG", [0])
+    assert (index, which(image)) == (0, 0)
+
+
+def test_an_empty_folder_says_what_belongs_there(tmp_path):
+    with pytest.raises(EmptyFolder, match="expected the frames"):
+        video.length(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "picture", "video"])
+def test_a_frame_beyond_the_end_is_an_error_in_its_place(tmp_path, kind):
+    path = {"folder": tmp_path / "frames", "picture": tmp_path / "a.png",
+            "video": tmp_path / "a.mp4"}[kind]  # fmt: skip
+    if kind == "video":
+        video.write(path, numbered(1))
+    else:
+        (tmp_path / "frames").mkdir()
+        cv2.imwrite(str(path / "0.png" if kind == "folder" else path), numbered(1)[0])
+    (_, image), (index, error) = video.read(path, [0, 7])
+    assert (which(image), index) == (0, 7)
+    assert isinstance(error, UnreadableVideo)
+    assert "frame 7 cannot be had" in str(error)
+
+
+# -- what is wrong with a file -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>not found</html>", bytes(5000), b"RIFF1234AVI "],
+    ids=["empty", "a web page", "zeros", "a header alone"],
+)  # fmt: skip
+def test_what_is_no_video_is_said_at_once(tmp_path, content):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableVideo, match=r"a\.mp4 is no whole video"):
+        video.length(path)
+    with pytest.raises(UnreadableVideo, match=r"a\.mp4 is no whole video"):
+        list(video.read(path, [0]))
+
+
+def test_a_missing_file_and_a_missing_folder(tmp_path):
+    with pytest.raises(media.MissingFile, match="does not exist"):
+        video.length(tmp_path / "gone.mp4")
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(UnreadableVideo, match="no picture"):
+        video.length(path)
+
+
+def test_a_film_that_breaks_off_keeps_its_beginning(tmp_path):
+    """In MPEG-TS, which needs no index at its end, a cut file opens and ends early."""
+    path = tmp_path / "whole.ts"
+    video.write(path, noisy(40))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    found = [error for _, error in video.read(path, [0, 39])]
+    assert isinstance(found[0], np.ndarray)
+    assert isinstance(found[1], UnreadableVideo)
+    assert "frame 39" in str(found[1])
+
+
+def test_damage_is_told_and_never_painted_over(tmp_path):
+    path = tmp_path / "damaged.mp4"
+    video.write(path, noisy(40))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = np.random.default_rng(1).bytes(3000)
+    path.write_bytes(content)
+    found = [image for _, image in video.read(path, video.evenly(40, 40))]
+    assert len(found) == 40
+    bad = [image for image in found if isinstance(image, SeglibError)]
+    assert bad
+    assert {type(error) for error in bad} <= {DamagedFrame, UnreadableVideo}
+    assert isinstance(found[0], np.ndarray)
+
+
+def test_a_huge_frame_is_refused_from_the_header(clip, monkeypatch):
+    monkeypatch.setattr(video, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.raises(media.ImageTooLarge, match=f"{WIDTH} x {HEIGHT}"):
+        video.length(clip)
