@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from seglib import clips, devices, extraction, faces, manifest, recipe
+from seglib import clips, devices, extraction, faces, manifest, recipe, video
 from seglib.extraction import Extractor
 
 NETWORKS = ("detector", "parser", "backbone")
@@ -97,7 +98,9 @@ def measure(paths: list[Path], folder: Path) -> dict:
     return {
         "recipe": str(decisions),
         "device": devices.choose(),
+        "cores": os.cpu_count(),
         "videos": len(paths),
+        "pixels of a frame": next(video.read(paths[0], [0]))[1].shape[1::-1],
         "frames a video": decisions.frames,
         "overhead, median": statistics.median(against_alone),
         "overhead of what waits its turn, median": statistics.median(against_inside),

@@ -7,7 +7,6 @@ chapter 02.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from seglib import indexing
+from seglib import files, indexing
 from seglib.errors import SeglibError, unknown_name
 from seglib.regions import LABELS, PARTS
 
@@ -162,13 +161,8 @@ def _parts(name: str) -> tuple[list[str], list[str]]:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file; whole or not at all, also when killed midway."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
+    with files.replacing(path) as part:
         pq.write_table(table, part, compression="zstd")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def to_arrow(values: np.ndarray) -> pa.Array:

@@ -7,10 +7,29 @@ from pathlib import Path
 
 import torch
 
+from seglib.errors import SeglibError
+
+
+class NoDevice(SeglibError, ValueError):
+    """The device is of an unknown kind, or not on this machine."""
+
 
 def choose(device: str | None = None) -> str:
-    """The device that was asked for; CUDA where there is one, else the CPU."""
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+    """The device that was asked for; CUDA where there is one, else the CPU.
+
+    Raises
+    ------
+    NoDevice
+    """
+    known = ["cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if not torch.cuda.is_available():
+        known = ["cpu"]
+    if device is not None and device not in known:
+        raise NoDevice(
+            f"the device {device!r} is not here; expected {' or '.join(known)}. Leave it out to "
+            "take the fastest, or install a torch that knows your GPU."
+        )
+    return device or ("cuda" if "cuda" in known else "cpu")
 
 
 def dtype(device: str) -> torch.dtype:

@@ -146,7 +146,8 @@ def card(table: pd.DataFrame, store: Store, view: str, recipe: Recipe) -> dict:
 def fits(card: dict, store: Store) -> None:
     """Refuse descriptors that a probe was not trained for.
 
-    How many frames a video gives and which of several faces is taken may differ.
+    How many frames a video gives, which of several faces is taken and in which precision the
+    networks ran may differ.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def fits(card: dict, store: Store) -> None:
     """
     ours = {**dataclasses.asdict(store.recipe), **store.networks}
     theirs = {**card["recipe"], **card["networks"]}
-    free = {*recipes.AFTERWARDS, "seed", "frames", "face_choice"}
+    free = {*recipes.AFTERWARDS, "seed", "frames", "face_choice", "precision"}
     differ = [
         f"{name} is {theirs[name]!r} for the probe and {ours[name]!r} for the descriptors"
         for name in ours
@@ -248,7 +249,8 @@ def read_scores(path: str | os.PathLike, table: pd.DataFrame) -> np.ndarray:
     if len(bad):
         raise _bad(path, f"{bad.iloc[0]!r} is no number")
     if not found.video_uid.isin(table.video_uid).any():
-        raise _bad(path, f"none of its videos is in the manifest, say {found.video_uid.iloc[0]!r}")
+        some = found.video_uid.head(3).tolist()
+        raise _bad(path, f"none of its {len(found)} videos is in the manifest, say {some}")
     return scores.set_axis(found.video_uid).reindex(table.video_uid).to_numpy(float)
 
 

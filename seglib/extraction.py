@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -233,10 +234,11 @@ def extract(
     tokens : bool
         Keep the whole token grids too, which takes about a hundred times the space.
     """
-    store = Store(root, extractor.recipe, extractor.networks)
+    recipe = extractor.recipe
+    store = Store(root, recipe, extractor.networks)
     rows = list(table.itertuples(index=False))
     look = tqdm(rows, "looking what is there", unit="video", leave=False)
-    todo = [row for row in look if not _is_there(store, row, tokens)]
+    todo = [row for row in look if not _is_there(store, row, recipe, tokens)]
     bar = tqdm(total=len(rows), initial=len(rows) - len(todo), desc="videos", unit="video")
     reader, pending, made = ThreadPoolExecutor(1, "decoding ahead"), deque(), 0
 
@@ -250,9 +252,9 @@ def extract(
         for row in todo:
             claim = store.claim(row.video_uid)
             # Between looking and claiming another process may have made it.
-            if claim is None or _is_there(store, row, tokens):
+            if claim is None or _is_there(store, row, recipe, tokens):
                 continue
-            pending.append((row, claim, reader.submit(_read, row, extractor.recipe)))
+            pending.append((row, claim, reader.submit(_read, row, recipe)))
             made += 1
             if len(pending) > AHEAD:
                 finish()
@@ -266,38 +268,63 @@ def extract(
     return Outcome(made, len(rows) - len(todo), len(todo) - made)
 
 
-def _is_there(store: Store, row, tokens: bool) -> bool:
+def _is_there(store: Store, row, recipe: Recipe, tokens: bool) -> bool:
     """Whether a video's file is in the store, made from what the video holds today."""
     made_from = store.made_from(row.video_uid)
     if not made_from or (tokens and made_from["tokens"] == str(False)):
         return False
-    return made_from["content"] == _content(row)
+    # Hashing hundreds of gigabytes again takes hours: files of the same size and time are trusted.
+    return made_from["stamp"] == _stamp(row, recipe) or made_from["content"] == _content(
+        row, recipe
+    )
 
 
-def _content(row) -> str:
-    """SHA-256 of all that a row's descriptors are made from: its files, and its mask's."""
-    digest = hashlib.sha256()
-    for name in filter(None, (row.path, row.mask)):
+def _sources(row, recipe: Recipe) -> list[tuple[str, Path]]:
+    """Name and path of each file that a row's descriptors are made from, as far as it is there."""
+    masked = row.label == 1 and recipe.face_choice == "mask"
+    found = []
+    for name in filter(None, (row.path, row.mask if masked else "")):
         path = Path(name)
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(file.relative_to(path).as_posix().encode())
-                with file.open("rb") as opened:
-                    digest.update(hashlib.file_digest(opened, "sha256").digest())
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        found += [(file.relative_to(path).as_posix(), file) for file in inside if file.is_file()]
+    return found
+
+
+def _stamp(row, recipe: Recipe) -> str:
+    """Changes when a file is written or replaced."""
+    stats = [(name, file.stat()) for name, file in _sources(row, recipe)]
+    text = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _content(row, recipe: Recipe) -> str:
+    """SHA-256 of all that a row's descriptors are made from, wherever it lies."""
+    digest = hashlib.sha256()
+    for name, file in _sources(row, recipe):
+        digest.update(name.encode())
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
 
 
-def _read(row, recipe: Recipe) -> tuple[str, list, list | None]:
-    """Content, frames and masks of one video; a video that cannot be read is its one error."""
-    content = _content(row)
+def _read(row, recipe: Recipe) -> tuple[dict[str, str], list, list | None]:
+    """What one video is made from, its frames and its masks.
+
+    A video that cannot be read is its one error.
+    """
+    made_from = {"content": "", "stamp": ""}
     try:
+        made_from = {"content": _content(row, recipe), "stamp": _stamp(row, recipe)}
         indices = video.evenly(video.length(row.path), recipe.frames)
         frames = list(video.read(row.path, indices))
     except SeglibError as error:
-        return content, [(WHOLE, error)], None
+        return made_from, [(WHOLE, error)], None
+    except OSError as error:  # no permission, a network drive that is gone
+        found = f"{row.path} cannot be read: {error.strerror}. Check the file and its folder."
+        return made_from, [(WHOLE, video.UnreadableVideo(found))], None
     if recipe.face_choice != "mask" or row.label == 0:
-        return content, frames, None
-    return content, frames, _masks(row, indices)
+        return made_from, frames, None
+    return made_from, frames, _masks(row, indices)
 
 
 def _masks(row, indices: Sequence[int]) -> list[np.ndarray | SeglibError]:
@@ -314,12 +341,12 @@ def _masks(row, indices: Sequence[int]) -> list[np.ndarray | SeglibError]:
 
 
 def _make(
-    row, content: str, frames: list, masks: list | None, extractor: Extractor, store: Store,
-    tokens: bool,
+    row, made_from: dict[str, str], frames: list, masks: list | None, extractor: Extractor,
+    store: Store, tokens: bool,
 ) -> None:  # fmt: skip
     """Describe one video and write it."""
     uid = row.video_uid
     stream = [int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4])]
     found = extractor.follow(frames, masks, stream, tokens)
     rows = Descriptors.joined(found.rows)
-    store.write(uid, content, found.ledger(uid), rows, found.grids if tokens else None)
+    store.write(uid, made_from, found.ledger(uid), rows, found.grids if tokens else None)

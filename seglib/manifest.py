@@ -19,6 +19,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from seglib import files
 from seglib.errors import SeglibError, unknown_name
 from seglib.media import MissingFile
 
@@ -224,19 +225,17 @@ def write(table: pd.DataFrame, path: str | os.PathLike) -> None:
         Nothing is written then.
     """
     path, table = Path(path), validate(table)
-    path.parent.mkdir(parents=True, exist_ok=True)
     for column in ("path", "mask"):
         table[column] = [_relative(cell, path.parent) if cell else "" for cell in table[column]]
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with files.replacing(path) as part:
         table.to_csv(part, index=False, encoding="utf-8", lineterminator="\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _relative(path: str, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # on Windows there is no way from one drive to another
+        return Path(path).as_posix()
 
 
 # -- summing up -------------------------------------------------------------------------------

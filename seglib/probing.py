@@ -19,6 +19,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from seglib import files
 from seglib.errors import SeglibError
 from seglib.recipe import Recipe
 
@@ -130,16 +131,17 @@ def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> Str
 def save(probe: Pipeline, path: Path, card: dict) -> None:
     """Write ``path`` (safetensors) and a card of what was trained how beside it (JSON)."""
     scaler, classifier = probe[0], probe[-1]
-    path.parent.mkdir(parents=True, exist_ok=True)
     numbers = {
         "mean": scaler.mean_,
         "scale": scaler.scale_,
         "weight": classifier.coef_,
         "bias": classifier.intercept_,
     }
-    save_file({name: np.ascontiguousarray(array) for name, array in numbers.items()}, path)
     card = card | {"C": classifier.C}
-    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    with files.replacing(path) as part:
+        save_file({name: np.ascontiguousarray(array) for name, array in numbers.items()}, part)
+        with files.replacing(path.with_suffix(".json")) as written:
+            written.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
 def load(path: Path) -> tuple[Pipeline, dict]:

@@ -10,10 +10,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 
 from seglib import __version__
-from seglib.errors import unknown_name
+from seglib.errors import SeglibError, unknown_name
+
+
+class BadDecision(SeglibError, ValueError):
+    """A decision has a value of the wrong kind."""
+
 
 # Decisions that leave descriptors as they are.
 AFTERWARDS = ("mode", "region", "c_grid", "folds", "inner_folds", "aggregation")
@@ -61,6 +67,12 @@ class Recipe:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
+
+        for name in ("frames", "crop_size", "input_size", "folds", "inner_folds"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise BadDecision(f"{name} is {getattr(self, name)!r}; expected 1, 2, 3 or more.")
+        if not 0 < self.crop_scale < math.inf:
+            raise BadDecision(f"crop_scale is {self.crop_scale!r}; expected more than 0, say 1.3.")
 
     def __str__(self) -> str:
         return f"mode {self.mode} · recipe {self.key} · seglib {__version__}"

@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from seglib import datasets, evaluation, extraction, manifest, probing, published
+from seglib import datasets, evaluation, extraction, files, manifest, probing, published
+from seglib import recipe as recipes
 from seglib.errors import SeglibError
 from seglib.evaluation import Scores
 from seglib.extraction import Extractor
@@ -38,6 +39,7 @@ CLAIMED = {
     "cls-instead-of-region": ("celebdf, largest face", "cls", "lead"),
     "farl-instead-of-dinov3": ("celebdf, largest face", "farl-b mouth", "lead"),
 }
+SAME_WEIGHTS = ("dinov3-l", "timm/vit_large_patch16_dinov3.lvd1689m")
 NOT_RUN = "not run here"
 MASKED = ("dfd",)  # whose fakes show untouched faces too: both rules of choosing are reported
 VIEWS = (*(part for part in PARTS if part != "face"), "cls")
@@ -50,39 +52,49 @@ class NothingToReproduce(SeglibError):
 
 
 def load(mode: str) -> dict | None:
-    """The committed record of a run, as `Reproduction.save` wrote it; None where nobody ran it."""
-    path = RESULTS / mode / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    """The record of a run, as `Reproduction.save` wrote it; None where nobody ran it.
+
+    It is looked for in ``results`` of the working folder, then of the project.
+    """
+    for folder in (Path("results"), RESULTS):
+        path = folder / mode / RECORD
+        if path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))
+    return None
 
 
 def beside_claims(record: dict | None) -> pd.DataFrame:
     """The paper's claims, and what a record of `load` says of each, with its interval.
+
+    A record answers only for the paper's own recipe and for whole data sets.
 
     Returns
     -------
     DataFrame with the columns claim, paper, unit, here
     """
     claims = published.claims()
-    here = [
-        _said(record, claim, unit) for claim, unit in zip(claims.claim, claims.unit, strict=True)
-    ]
-    return pd.DataFrame(
-        {"claim": claims.sentence, "paper": claims.value, "unit": claims.unit, "here": here}
-    )
+    paper = json.loads(json.dumps(dataclasses.asdict(recipes.paper())))
+    ran = {} if record is None else record["recipe"]
+    same = ran.get("backbone") in SAME_WEIGHTS and ran | {"backbone": paper["backbone"]} == paper
+    tests = record["tests"] if same else {}
+    here = [_said(tests, row.claim, row.unit) for row in claims.itertuples()]
+    found = claims.rename(columns={"claim": "key", "sentence": "claim", "value": "paper"})
+    return found.assign(here=here)[["claim", "paper", "unit", "here"]]
 
 
-def _said(record: dict | None, claim: str, unit: str) -> str:
-    test, view, column = CLAIMED.get(claim, (None, None, None))
-    rows = {} if record is None else record["tests"].get(test, {}).get("rows", [])
-    for row in rows:
-        if row["view"] == view and row[column] is not None:
-            prefix = "" if column == "auc" else f"{column}_"
-            value = [row[column], row[f"{prefix}low"], row[f"{prefix}high"]]
-            percent = unit == "percentage points"
-            value, low, high = ("?" if v is None else f"{100 * v:.1f}" if percent else f"{v:.3f}"
-                                for v in value)  # fmt: skip
-            return f"{value} [{low}, {high}]"
-    return NOT_RUN
+def _said(tests: dict, claim: str, unit: str) -> str:
+    title, view, column = CLAIMED.get(claim, (None, None, None))
+    test = tests.get(title, {})
+    rows = {row["view"]: row for row in test.get("rows", [])}
+    if view not in rows or rows[view][column] is None or test["against"] != "mouth":
+        return NOT_RUN
+    if test["incomplete"]:
+        return f"{NOT_RUN}: {test['incomplete']}"
+    prefix = "" if column == "auc" else f"{column}_"
+    values = [rows[view][name] for name in (column, f"{prefix}low", f"{prefix}high")]
+    scale, digits = (100, 1) if unit == "percentage points" else (1, 3)
+    value, low, high = ("?" if v is None else f"{scale * v:.{digits}f}" for v in values)
+    return f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,7 @@ class Test:
     name: str
     table: pd.DataFrame
     face_choice: str
+    incomplete: str = ""  # how many videos of the official set are not there
 
     @property
     def title(self) -> str:
@@ -103,9 +116,10 @@ class Test:
 class Reproduction:
     """What came out, and in `missing` what could not be done and why.
 
-    results has an entry a test: ``resampled_by``, ``rows`` (a row a view, see
-    `evaluation.Scores.table`), ``methods`` (the region's AUC for each kind of fake), ``coverage``
-    (frames by class and reason). scores has a table a test, a row a video and a column a view.
+    results has an entry a test: ``rows`` (a row a view, see `evaluation.Scores.table`), ``against``
+    (whose lead they tell), ``resampled_by``, ``methods`` (the region's AUC for each kind of fake),
+    ``coverage`` (frames by class and reason), ``incomplete``. scores has a table a test, a row a
+    video and a column a view.
     """
 
     recipe: Recipe
@@ -125,9 +139,9 @@ class Reproduction:
             },
             "missing": self.missing,
         }
-        out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        (out / RECORD).write_text(text + "\n", encoding="utf-8")
+        with files.replacing(out / RECORD) as part:
+            text = json.dumps(record, indent=1, ensure_ascii=False)
+            part.write_text(text + "\n", encoding="utf-8")
         for title, table in self.scores.items():
             name = f"scores-{title.replace(', ', '-').replace(' ', '-')}.csv"
             table.to_csv(out / name, index=False)
@@ -156,30 +170,37 @@ def reproduce(
     """
     done = Reproduction(recipe)
     training, tests = _data(root, out, done)
-    scores: dict[str, dict[str, np.ndarray]] = {test.title: {} for test in tests}
-    for prefix, variant, views in _variants(recipe):
+    views: dict[str, dict[str, np.ndarray]] = {test.title: {} for test in tests}
+    for prefix, variant, names in _variants(recipe):
         filled = _fill(training, tests, variant, stores, device, done)
-        if filled is None:
-            continue
-        if not prefix:
-            for test in tests:
-                ledger = filled[test.face_choice].ledger(test.table.video_uid)
-                done.results[test.title] = {"coverage": evaluation.coverage(test.table, ledger)}
-        for view in () if training is None else views:
-            name = f"{prefix}{view}"
+        probes = {}
+        for name in names if filled and training is not None else ():
+            label = f"{prefix}{name}"
             try:
-                probe = _train(training, filled["largest"], view, variant, out / "probes", name)
+                probe = _train(training, filled["largest"], name, variant, out / "probes", label)
+                probes[label] = name, probe
             except SeglibError as error:
-                done.missing.append(f"{name}: {error}")
-                continue
-            for test in tests:
-                store = filled[test.face_choice]
-                found = evaluation.score_videos(probe, store, view, test.table.video_uid)
-                scores[test.title][name] = found
-    for test in tests:
-        if scores[test.title]:
-            _measure(test, scores[test.title], done)
+                done.missing.append(f"{label}: {error}")
+        for test in tests if filled else ():
+            try:
+                _score(test, filled[test.face_choice], probes, views[test.title], done)
+            except SeglibError as error:
+                done.missing.append(f"{test.title}: {error}")
+        done.save(out)  # the next variant may take days
     return done
+
+
+def _score(
+    test: Test, store: Store, probes: dict, views: dict[str, np.ndarray], done: Reproduction
+) -> None:
+    """Add the scores of one variant's probes to a test, and measure anew."""
+    uids = test.table.video_uid
+    outcomes = evaluation.coverage(test.table, store.ledger(uids))
+    done.results.setdefault(test.title, {"coverage": outcomes, "incomplete": test.incomplete})
+    for label, (view, probe) in probes.items():
+        views[label] = evaluation.score_videos(probe, store, view, uids)
+    if views:
+        _measure(test, views, done)
 
 
 def _train(
@@ -200,7 +221,7 @@ def _variants(recipe: Recipe) -> Iterator[tuple[str, Recipe, Sequence[str]]]:
 
 def _data(root: Path, out: Path, done: Reproduction) -> tuple[pd.DataFrame | None, list[Test]]:
     """Training videos and tests; manifests and what is missing from them go to `out`."""
-    places, tables = datasets.find(root), {}
+    places, tables, incomplete = datasets.find(root), {}, {}
     for name in (TRAIN, *TARGETS):
         if name not in places:
             adapter = datasets.ADAPTERS[name]
@@ -208,6 +229,9 @@ def _data(root: Path, out: Path, done: Reproduction) -> tuple[pd.DataFrame | Non
             continue
         try:
             found = datasets.scan(places[name], name)
+            incomplete[name] = _incomplete(name, found.expected)
+            if incomplete[name]:
+                done.missing.append(f"{name}: {incomplete[name]}")
         except SeglibError as error:
             done.missing.append(f"{name}: {error}")
             continue
@@ -221,13 +245,30 @@ def _data(root: Path, out: Path, done: Reproduction) -> tuple[pd.DataFrame | Non
     if not tables:
         raise NothingToReproduce("\n".join([f"no data set under {root}:", *done.missing]))
     training = tables.pop(TRAIN, None)
-    tests = [Test(name, table, "largest") for name, table in tables.items()]
-    tests += [Test(name, table, "mask") for name, table in tables.items() if name in MASKED]
+    tests = []
     if training is not None:
         own = training[training.split == "test"]
-        tests.insert(0, Test(TRAIN, own, "largest"))
+        tests.append(Test(TRAIN, own, "largest", incomplete[TRAIN]))
         training = training[training.split == "train"]
-    return training, tests
+    for rule in ("largest", "mask"):
+        for name, table in tables.items():
+            if rule == "largest" or name in MASKED:
+                own = table[table.split == "test"]
+                tests.append(Test(name, own, rule, incomplete[name]))
+    for test in tests:
+        if test.table.label.nunique() < 2:
+            done.missing.append(f"{test.title}: no fakes and bona fide videos in the split 'test'")
+    return training, [test for test in tests if test.table.label.nunique() == 2]
+
+
+def _incomplete(name: str, expected: pd.DataFrame) -> str:
+    """What the official numbers of a data set say is not there, in words; empty if nothing."""
+    read = expected.split.isin(("train", "test") if name == TRAIN else ("test",))
+    short = expected[read & (expected.difference != 0)]
+    return "; ".join(
+        f"{row.found} of {row.expected} videos of {row.method}, {row.split}"
+        for row in short.itertuples()
+    )
 
 
 def _fill(
@@ -249,10 +290,18 @@ def _fill(
         except NoStore:
             done.missing.append(f"{error}")
             return None
+    filled = {}
     for test in asked:
         print(f"{test.title}, {recipe.backbone}: {len(test.table)} videos", file=sys.stderr)
-        extraction.extract(test.table, extractor.choosing(test.face_choice), stores)
-    return {rule: Store.find(stores, recipe.but(face_choice=rule)) for rule in rules}
+        choosing = extractor.choosing(test.face_choice)
+        done_now = extraction.extract(test.table, choosing, stores)
+        if done_now.elsewhere:
+            done.missing.append(
+                f"{test.title}: {done_now.elsewhere} videos are being described by another "
+                "process; run this again when it is done"
+            )
+        filled[test.face_choice] = Store(stores, choosing.recipe, choosing.networks)
+    return filled
 
 
 def _measure(test: Test, views: dict[str, np.ndarray], done: Reproduction) -> None:
@@ -260,7 +309,8 @@ def _measure(test: Test, views: dict[str, np.ndarray], done: Reproduction) -> No
     groups, drawn = evaluation.resampled_by(table)
     scores = Scores(table.label.to_numpy(), groups, views)
     rows = scores.table(region if region in views else next(iter(views)))
-    done.results.setdefault(test.title, {}).update(
+    done.results[test.title].update(
+        against=rows.attrs["part"],
         resampled_by=drawn,
         fakes=int((table.label == 1).sum()),
         bona_fide=int((table.label == 0).sum()),

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from seglib import __version__, descriptors
+from seglib import __version__, descriptors, files
 from seglib.descriptors import Descriptors, to_arrow, to_numpy, write_table
 from seglib.errors import SeglibError
 from seglib.recipe import Recipe
@@ -30,6 +30,7 @@ from seglib.regions import LABELS
 
 LAYOUT = 1  # raised when the files change their form
 HEADER = "header.json"
+MADE_FROM = ("content", "stamp", "tokens")
 # A row a frame that was asked for: which one, how many faces were seen, and where the chosen
 # one lay, in pixels of the frame; frame is -1 where the whole video could not be read.
 LEDGER = ("video_uid", "frame", "faces", "score", "x0", "y0", "x1", "y1")
@@ -76,22 +77,33 @@ class Store:
         }
         path = self.folder / HEADER
         if not path.exists():
-            _write_text(path, json.dumps(said | {"made_by": f"seglib {__version__}"}, indent=1))
+            text = json.dumps(said | {"made_by": f"seglib {__version__}"}, indent=1)
+            with files.replacing(path) as part:
+                part.write_text(text, encoding="utf-8")
         found = _header(path)
         other = [key for key in said if key != "recipe" and found.get(key) != said[key]]
         if other:
             raise _mismatch(path, f"{other[0]} = {found.get(other[0])!r}", repr(said[other[0]]))
 
     @classmethod
-    def find(cls, root: str | os.PathLike, recipe: Recipe) -> Store:
+    def find(
+        cls, root: str | os.PathLike, recipe: Recipe, networks: Mapping | None = None
+    ) -> Store:
         """The store of a recipe under `root`, for reading: no weights are needed.
+
+        Parameters
+        ----------
+        networks : mapping, optional
+            Only of these weights, in whatever precision.
 
         Raises
         ------
         NoStore
-            None or several, which then differ in the weights.
+            None or several, which then differ in weights or precision.
         """
         found = sorted(Path(root).glob(f"{recipe.descriptor_key}-*/{HEADER}"))
+        if networks is not None:
+            found = [path for path in found if _same_weights(_header(path)["networks"], networks)]
         if len(found) != 1:
             names = ", ".join(path.parent.name for path in found) or "none"
             others = ", ".join(p.parent.name for p in sorted(Path(root).glob(f"*/{HEADER}")))
@@ -111,7 +123,7 @@ class Store:
         return self.folder / "tokens" / self.path(uid).name
 
     def made_from(self, uid: str) -> dict[str, str]:
-        """What a video's file was made from: ``content``, and whether ``tokens`` were kept.
+        """What a video's file was made from, see `write`, and whether ``tokens`` were kept.
 
         Nothing where there is no whole file.
         """
@@ -119,7 +131,7 @@ class Store:
             metadata = pq.read_schema(self.path(uid)).metadata
         except (FileNotFoundError, pa.ArrowInvalid):
             return {}
-        return {key: metadata[key.encode()].decode() for key in ("content", "tokens")}
+        return {key: metadata[key.encode()].decode() for key in MADE_FROM}
 
     def claim(self, uid: str) -> FileLock | None:
         """A lock on one video, to be released by the caller; None if another process has it.
@@ -138,7 +150,7 @@ class Store:
     def write(
         self,
         uid: str,
-        content: str,
+        made_from: Mapping[str, str],
         ledger: pd.DataFrame,
         found: Descriptors,
         grids: Mapping[int, tuple[np.ndarray, np.ndarray]] | None = None,
@@ -147,8 +159,11 @@ class Store:
 
         Parameters
         ----------
-        uid, content : str
-            Whose frames, and the digest of what they were made from.
+        uid : str
+            Whose frames.
+        made_from : mapping
+            ``content``, the digest of the files that they were made from, and ``stamp``, of
+            their sizes and times.
         ledger : DataFrame
             With the columns `LEDGER`.
         found : Descriptors
@@ -162,9 +177,9 @@ class Store:
         self.tokens_path(uid).unlink(missing_ok=True)
         if grids:
             write_table(self.tokens_path(uid), _grid_table(grids))
-        made_from = {"content": content, "tokens": str(grids is not None)}
+        kept = {**made_from, "tokens": str(grids is not None)}
         table = pa.Table.from_pandas(ledger[list(LEDGER)], preserve_index=False)
-        found.save(self.path(uid), table.replace_schema_metadata(made_from))
+        found.save(self.path(uid), table.replace_schema_metadata(kept))
 
     def tokens(self, uid: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Whole grids of one video: frames ``(N,)``, patch labels and tokens, see `write`."""
@@ -217,6 +232,11 @@ class Store:
         return paths
 
 
+def at_most(frames: int, width: int) -> int:
+    """Bytes that so many frames take before compression, token grids apart."""
+    return frames * (2 * len(LABELS) + 1) * width * np.dtype(np.float32).itemsize
+
+
 def _grid_table(grids: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> pa.Table:
     labels, tokens = (np.stack(arrays) for arrays in zip(*grids.values(), strict=True))
     table = pa.table(
@@ -227,6 +247,10 @@ def _grid_table(grids: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> pa.Table:
         }
     )
     return table.replace_schema_metadata({"shape": json.dumps(tokens.shape[1:])})
+
+
+def _same_weights(one: Mapping, other: Mapping) -> bool:
+    return all(one.get(name) == other[name] for name in other if name != "precision")
 
 
 def _header(path: Path) -> dict:
@@ -242,11 +266,3 @@ def _mismatch(path: Path, found: str, expected: str) -> StoreMismatch:
         f"{path} says {found}, expected {expected}. Choose another folder for the store, or "
         "delete this one."
     )
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

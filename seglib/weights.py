@@ -271,7 +271,7 @@ WEIGHTS: dict[str, Release | Model] = {
             name="timm/vit_large_patch16_dinov3.lvd1689m",
             repo="timm/vit_large_patch16_dinov3.lvd1689m",  # dinov3-l under timm's tensor names
             revision="30c1109559f65dea34316b0d4842d35c5771fe11",
-            without="everything that has dinov3-l, whose weights these are",
+            without="everything; in place of dinov3-l: --set backbone=NAME, this one",
             size=1_212_347_640,
             sha256="45172f209c9583c40538afc26b60a07033e6fcc2e8c30228338e6b2e932e7941",
             **DINOV3,

@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from seglib import __version__, assets, cli
+from seglib import __version__, assets, cli, manifest, preflight, recipe
+from seglib.cli import common
+from seglib.errors import SeglibError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -194,3 +197,91 @@ def test_demo_measures_what_is_committed(book, tmp_path):
     assert min(mouth[rival]["lead_low"] for rival in ("all", "cls", "random mouth")) > 0
     eyes = {row["view"]: row["auc"] for row in now["tables"]["orl: eyes forged, poisson"]}
     assert eyes["eyes"] == max(eyes.values())
+
+
+# -- recipes on the command line ----------------------------------------------------------------
+
+
+def test_a_decision_can_be_changed_in_its_own_type():
+    changed = common.changed(recipe.demo(), ["frames=8", "crop_scale=1.5", "c_grid=0.1,1"])
+    assert (changed.frames, changed.crop_scale, changed.c_grid) == (8, 1.5, (0.1, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("frames", "expected FIELD=VALUE"),
+        ("frame=8", "did you mean 'frames'"),
+        ("frames=many", "is no int"),
+        ("frames=8.5", "is no int"),
+        ("frames=0", "expected 1, 2, 3 or more"),
+        ("crop_scale=nan", "expected more than 0"),
+        ("c_grid=a", "is no tuple"),
+        ("resize=nearest", "unknown resize 'nearest'"),
+    ],
+)
+def test_a_decision_of_the_wrong_kind_is_refused(change, said):
+    with pytest.raises(SeglibError, match=said):
+        common.changed(recipe.demo(), [change])
+
+
+@pytest.fixture
+def table(tmp_path):
+    rows = [
+        {"video_uid": f"{split}{label}", "path": f"{split}{label}.mp4", "label": label,
+         "dataset": "x", "split": split}
+        for split in ("train", "test") for label in (0, 1)
+    ]  # fmt: skip
+    manifest.write(manifest.from_rows(rows), tmp_path / "m.csv")
+    pd.DataFrame({"video_uid": ["test0", "test1"], "score": [0.1, 0.9]}).to_csv(
+        tmp_path / "s.csv", index=False
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["evaluate", "m.csv"], 1, "at least one detector"),
+        (["evaluate", "m.csv", "--scores", "s.csv"], 1, "expected NAME=CSV"),
+        (["evaluate", "m.csv", "--scores", "a=s.csv", "a=s.csv"], 1, "each with its own name"),
+        (["evaluate", "m.csv", "--scores", "a=gone.csv"], 1, "gone.csv is no table of scores"),
+        (["evaluate", "m.csv", "--split", "tets", "--scores", "a=s.csv"], 2, "did you mean 'test'"),
+        (
+            ["evaluate", "m.csv", "--split", "val", "--scores", "a=s.csv"],
+            1,
+            "no video in the split",
+        ),
+        (["evaluate", "m.csv", "--probe", "p.safetensors"], 1, "hold no probe"),
+        (["evaluate", "gone.csv", "--scores", "a=s.csv"], 1, "gone.csv"),
+        (["train", "m.csv", "--mode", "demo", "--store", "nowhere"], 1, "seglib extract"),
+        (["extract", "m.csv", "--mode", "demo", "--device", "gpu"], 1, "expected cpu"),
+        (["extract", "m.csv", "--mode", "paper"], 1, "preflight paper --fetch"),
+        (["manifest", "nowhere"], 1, "nowhere does not exist"),
+        (["manifest", "s.csv", "--option", "methods"], 1, "expected NAME=VALUE"),
+        (["reproduce", "--data", "nowhere", "--mode", "demo"], 1, "nowhere does not exist"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_message(table, monkeypatch, capsys, arguments, code, said):
+    monkeypatch.chdir(table)
+    monkeypatch.setenv("SEGLIB_WEIGHTS", str(table))
+    assert cli.main(arguments) == code
+    assert said in capsys.readouterr().err
+
+
+def test_scores_alone_can_be_compared_on_the_test_split(table, monkeypatch, capsys):
+    monkeypatch.chdir(table)
+    assert cli.main(["evaluate", "m.csv", "--scores", "a=s.csv", "--out", "t.csv"]) == 0
+    assert capsys.readouterr().out.startswith("a: AUC 1.000")
+    assert pd.read_csv("t.csv")["items"].tolist() == [2]
+
+
+def test_preflight_paper_lists_everything_and_fails_while_something_is_missing(
+    table, monkeypatch, capsys
+):
+    monkeypatch.setenv("SEGLIB_WEIGHTS", str(table))
+    monkeypatch.setattr(preflight, "_distance", lambda *_: (preflight.MISSING, "no network"))
+    assert cli.main(["preflight", "paper", "--json"]) == cli.FAILED
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"retinaface", "farl/lapa", "farl-b", "dinov3-l", "ffpp", "celebdf", "dfd"} <= set(rows)
+    assert rows["retinaface"]["where"] == str(table / "mobilenet0.25_Final.pth")

@@ -763,3 +763,15 @@ def test_a_folder_whose_classes_are_misspelt_is_met_with_a_suggestion(tmp_path):
     (tmp_path / "real").rename(tmp_path / "1st")
     with pytest.raises(IndexMissing, match=r"its folders are: 1st, 2\. Expected two"):
         datasets.scan(tmp_path, "folder")
+
+
+def test_dfdcs_released_test_set_says_is_fake_and_no_split(tmp_path):
+    names = {"a.mp4": 0, "b.mp4": 1, "c.mp4": 1}
+    for name in names:
+        (tmp_path / name).touch()
+    index = {name: {"is_fake": fake, "video_id": name} for name, fake in names.items()}
+    (tmp_path / "metadata.json").write_text(json.dumps(index))
+    assert datasets.find(tmp_path) == {"dfdc": tmp_path}
+    table = datasets.scan(tmp_path, "dfdc").table
+    assert table.label.tolist() == [0, 1, 1]
+    assert set(table.split) == {"test"}

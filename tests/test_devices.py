@@ -11,9 +11,18 @@ import torch
 from seglib import devices
 
 
-def test_the_device_asked_for_is_the_device():
-    assert devices.choose("cuda:1") == "cuda:1"
-    assert devices.choose("cpu") == "cpu"
+def test_the_device_asked_for_is_the_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for device in ("cpu", "cuda", "cuda:1"):
+        assert devices.choose(device) == device
+
+
+@pytest.mark.parametrize("device", ["gpu", "mps", "cuda", "cuda:7", ""])
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(devices.NoDevice, match=f"'{device}' is not here; expected cpu"):
+        devices.choose(device)
 
 
 @pytest.mark.parametrize(("there_is_one", "chosen"), [(True, "cuda"), (False, "cpu")])

@@ -46,7 +46,7 @@ def filled(tmp_path):
         ledger = pd.DataFrame({"frame": range(3)}).assign(
             video_uid=row.video_uid, faces=1, score=1.0, x0=0.0, y0=0.0, x1=1.0, y1=1.0
         )
-        store.write(row.video_uid, "c", ledger, found)
+        store.write(row.video_uid, {"content": "c", "stamp": "s"}, ledger, found)
     return store, table
 
 
@@ -262,7 +262,8 @@ def test_scores_of_another_detector_find_their_videos(tmp_path):
         ("uid,score\nA1,1\n", r"its columns are \['uid', 'score'\]"),
         ("video_uid,score\nA1,1\nA1,2\n", "'A1' stands there twice"),
         ("video_uid,score\nA1,high\n", "'high' is no number"),
-        ("video_uid,score\nz,1\n", "none of its videos is in the manifest, say 'z'"),
+        ("video_uid,score\nz,1\n", r"none of its 1 videos is in the manifest, say \['z'\]"),
+        ("video_uid,score\n", "none of its 0 videos"),
         ("", "cannot be read"),
         (None, "cannot be read"),
     ],

@@ -16,6 +16,7 @@ from huggingface_hub import constants
 from seglib import datasets, preflight, weights
 from seglib.errors import SeglibError
 from seglib.weights import WEIGHTS, Model
+from tests import layouts
 
 ROOT = Path(__file__).resolve().parent.parent
 THERE = 200, {}, b""
@@ -141,14 +142,27 @@ def test_a_cut_file_is_reported_beside_where_a_whole_one_is(here, server):
 
 def test_data_sets_are_looked_for_under_the_root(here, tmp_path):
     data = tmp_path / "data"
-    for folder in ("Celeb-real", "YouTube-real", "Celeb-synthesis"):
-        (data / "cdf" / folder).mkdir(parents=True)
-    (data / "cdf" / "List_of_testing_videos.txt").write_text("1 Celeb-real/id0_0000.mp4\n")
-    (data / "cdf" / "Celeb-real" / "id0_0000.mp4").touch()
+    layouts.celebdf(data / "cdf")
     rows = {row.name: row for row in preflight.rows(data)}
     assert (rows["celebdf"].state, rows["celebdf"].where) == ("ready", str(data / "cdf"))
     assert (rows["ffpp"].state, rows["ffpp"].where) == ("missing", str(data))
     assert "--data ROOT" in {row.name: row.where for row in preflight.rows()}["celebdf"]
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "said"),
+    [("ffpp", "splits/train.json", "official splits"), ("celebdf", "List*.txt", "has no List_of")],
+)
+def test_a_data_set_without_its_index_is_not_ready_and_says_what_it_lacks(
+    here, tmp_path, name, index, said
+):
+    root = getattr(layouts, name)(tmp_path / "data")
+    for file in root.glob(index):
+        file.unlink()
+    row = next(row for row in preflight.rows(root) if row.name == name)
+    assert row.state == "missing"
+    assert said in row.detail
+    assert said in preflight.as_table([row])
 
 
 def test_a_root_that_is_not_there_is_one_error(here):
@@ -237,7 +251,9 @@ ENOUGH = ("retinaface", "farl/lapa", "dinov3-l", "ffpp", "celebdf")
 def test_the_recipe_is_ready_with_its_networks_its_training_set_and_one_target():
     mirror = "timm/vit_large_patch16_dinov3.lvd1689m"
     assert preflight.ready([row(name) for name in ENOUGH])
-    assert preflight.ready([row(name) for name in (*ENOUGH[:2], mirror, "ffpp", "dfd")])
+    assert preflight.ready([row(name) for name in (*ENOUGH[:4], "dfd")])
+    # The recipe names dinov3-l: timm's copy of it has to be asked for.
+    assert not preflight.ready([row(name) for name in (*ENOUGH[:2], mirror, "ffpp", "dfd")])
 
 
 @pytest.mark.parametrize("lacking", ENOUGH)

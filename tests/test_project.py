@@ -51,10 +51,11 @@ def pins():
 
 # As a picture goes: a module imports only what stands before it.
 MODULES = (
-    "errors", "recipe", "wheels", "conversion", "assets", "devices", "weights", "alignment",
-    "media", "video", "regions", "mesh", "faces", "parsing", "backbones", "indexing", "forgery",
-    "manifest", "datasets", "descriptors", "store", "extraction", "metrics", "probing",
-    "evaluation", "demo", "clips", "preflight", "published", "reproduction", "figures", "cli",
+    "errors", "files", "recipe", "wheels", "conversion", "assets", "devices", "weights",
+    "alignment", "media", "video", "regions", "mesh", "faces", "parsing", "backbones",
+    "indexing", "forgery", "manifest", "datasets", "descriptors", "store", "extraction",
+    "metrics", "probing", "evaluation", "demo", "clips", "preflight", "published",
+    "reproduction", "figures", "cli",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

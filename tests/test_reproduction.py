@@ -4,6 +4,7 @@ The clips are real H.264 of the demo's faces; the encoders are small random netw
 real classes (stubs: nothing can be said of an AUC here, but that it is one).
 """
 
+import dataclasses
 import json
 import shutil
 
@@ -14,7 +15,19 @@ import pytest
 import skimage.data
 import torch
 
-from seglib import cli, clips, datasets, faces, manifest, reproduction, video, weights
+from seglib import (
+    cli,
+    clips,
+    datasets,
+    faces,
+    manifest,
+    published,
+    recipe,
+    reproduction,
+    store,
+    video,
+    weights,
+)
 from seglib.recipe import Recipe
 from seglib.reproduction import NothingToReproduce
 from tests import layouts
@@ -82,6 +95,8 @@ def world(tmp_path_factory, write):
     layouts.dfd(both, write, mask=mask)  # as FaceForensics++'s own script lays it out
     layouts.celebdf(root / "Celeb-DF-v2", write, newline="\r\n")
     layouts.dfdc(root / "dfdc", write)
+    for index in root.glob("dfdc/*/metadata.json"):  # only its test videos are tested on
+        index.write_text(index.read_text().replace('"train"', '"test"'))
     c23 = "manipulated_sequences/{}/c23/videos"
     spoil(both / c23.format("Deepfakes") / "000_001.mp4", "corrupt")
     spoil(both / c23.format("FaceSwap") / "000_001.mp4", "loses its face")
@@ -111,11 +126,11 @@ def test_every_test_set_has_a_row_for_every_view(done, decisions):
         "dfdc, largest face",
         "dfd, mask face",
     ]
+    assert all(result["against"] == "mouth" for result in found.results.values())
     for title, result in found.results.items():
         views = {"mouth", "all", "cls", "random mouth", "farl-b mouth", "farl-b all", "farl-b cls"}
         assert views <= set(result["rows"].index), title
         assert result["rows"].lead["mouth"] == 0
-        assert result["rows"].auc.between(0, 1).all()
         assert result["rows"].coverage.le(1).all()
 
 
@@ -151,6 +166,8 @@ def test_each_kind_of_fake_has_its_own_row(done):
 def test_what_is_missing_is_said_and_stops_nothing(done):
     found, out = done
     said = "\n".join(found.missing)
+    assert "celebdf: 10 of 178 videos of original, test" in said
+    assert found.results["celebdf, largest face"]["incomplete"]
     problems = pd.read_csv(out / "ffpp-problems.csv")
     assert f"ffpp: {len(problems)} lines of missing or extra files" in said
     assert problems.path.str.contains("001_000").any()
@@ -207,6 +224,63 @@ def test_without_weights_everything_is_listed(world, decisions, tmp_path):
     found = reproduction.reproduce(world, absent, tmp_path, tmp_path)
     assert not {"mouth", "cls"} & {v for t in found.scores.values() for v in t.columns}
     assert any("facebook/dinov3-vitl16" in sentence for sentence in found.missing)
+    # What is left, FaRL's features, says nothing of any claim: there is no mouth to compare with.
+    assert found.results["celebdf, largest face"]["against"] == "farl-b mouth"
+
+
+def test_a_store_that_another_process_is_filling_costs_its_own_test_only(
+    world, decisions, tmp_path, monkeypatch
+):
+    claim = store.Store.claim
+
+    def held(self, uid):
+        return None if uid == "dfdc/dfdc_train_part_0/real0" else claim(self, uid)
+
+    monkeypatch.setattr(store.Store, "claim", held)
+    found = reproduction.reproduce(world, decisions, tmp_path, tmp_path)
+    assert "rows" in found.results["celebdf, largest face"]
+    assert "dfdc, largest face" not in found.results
+    assert any("1 videos are being described by another" in s for s in found.missing)
+
+
+# -- beside the paper ----------------------------------------------------------------------------
+
+
+def record(**changes):
+    """A made-up record of the paper's recipe, as it comes from JSON."""
+    row = {"view": "mouth", "auc": 0.9, "low": 0.87, "high": 0.93, "lead": 0.0}
+    lead = {"auc": 0.6, "low": 0.5, "high": 0.7, "lead": 0.3, "lead_low": 0.25, "lead_high": None}
+    rows = [row, {"view": "cls"} | lead, {"view": "farl-b mouth"} | lead]
+    test = {"against": "mouth", "incomplete": "", "rows": rows} | changes
+    made = json.loads(json.dumps(dataclasses.asdict(recipe.paper())))
+    return {"recipe": made, "tests": {"celebdf, largest face": test}}
+
+
+def here(record):
+    table = reproduction.beside_claims(record)
+    return dict(zip(published.claims().claim, table.here, strict=True))
+
+
+def test_a_whole_run_of_the_papers_recipe_stands_beside_its_claims():
+    said = here(record())
+    assert said["celebdf-mouth"] == "0.900 [0.870, 0.930]"
+    assert said["cls-instead-of-region"] == "30.0 [25.0, ?]"
+    assert said["farl-instead-of-dinov3"] == "30.0 [25.0, ?]"
+    assert said["dfd"] == said["over-xception"] == reproduction.NOT_RUN
+    mirror = record()
+    mirror["recipe"]["backbone"] = reproduction.SAME_WEIGHTS[1]
+    assert here(mirror) == said
+
+
+def test_nothing_else_does():
+    assert set(here(None).values()) == {reproduction.NOT_RUN}
+    for field, value in (("frames", 4), ("backbone", "dinov3-s"), ("region", "eyes")):
+        other = record()
+        other["recipe"][field] = value
+        assert set(here(other).values()) == {reproduction.NOT_RUN}, field
+    assert set(here(record(against="farl-b mouth")).values()) == {reproduction.NOT_RUN}
+    part = here(record(incomplete="50 of 340 videos of Celeb-synthesis, test"))
+    assert part["celebdf-mouth"].startswith("not run here: 50 of 340")
 
 
 def test_without_any_data_it_says_what_was_looked_for(decisions, tmp_path):
@@ -253,32 +327,37 @@ def test_faceforensics_from_folder_to_table(world, decisions, run, tmp_path):
     theirs = pd.DataFrame({"video_uid": table.video_uid, "score": table.label}).iloc[:-1]
     theirs.to_csv("oracle.csv", index=False)
     probes = ("mouth.safetensors", "random-mouth.safetensors")
-    said = run("evaluate", "ffpp.csv", "--split", "test", "--out", "table.csv",
+    said = run("evaluate", "ffpp.csv", "--out", "table.csv",
                "--scores", "Oracle=oracle.csv", "--probe", *probes)  # fmt: skip
     found = pd.read_csv("table.csv").set_index("view")
     assert found.index.tolist() == ["mouth", "random-mouth", "Oracle"]
+    assert found["items"].tolist() == [12, 12, 11]  # the test split, and its scores given
     assert found.auc["Oracle"] == 1
-    assert "mouth is behind Oracle" in said or "mouth cannot be told from Oracle" in said
+    assert said.startswith("mouth: AUC")
 
 
 @pytest.mark.parametrize("name", ["celebdf", "dfd", "dfdc", "deepfakebench", "table", "folder"])
 def test_any_data_set_from_folder_to_auc(name, decisions, run, write, tmp_path):
     root = tmp_path / "Daten 数据"
-    lay = getattr(layouts, name)
-    lay(root, write, **({"mask": mask} if name == "dfd" else {}))
-    said = run("manifest", root, "--out", "m.csv", "--dataset", name)
-    assert "videos: m.csv" in said
+    getattr(layouts, name)(root, write, **({"mask": mask} if name == "dfd" else {}))
+    assert "videos: m.csv" in run("manifest", root, "--out", "m.csv", "--dataset", name)
     table = manifest.read("m.csv")
-    # Zero-shot data have no training split. Here half of the groups stand in for one.
-    half = table.group.unique()[::2]
-    manifest.write(table.assign(split=np.where(table.group.isin(half), "train", "test")), "m.csv")
-    if name in ("celebdf", "dfd", "folder"):  # all hang together, or nothing does
-        manifest.write(table.assign(split="train", group=table.video_uid), "m.csv")
     run("extract", "m.csv", *options(decisions))
-    run("train", "m.csv", "--view", "all", *options(decisions))
-    said = run("evaluate", "m.csv", "--probe", "all.safetensors", "--out", "table.csv")
-    assert pd.read_csv("table.csv").auc.between(0, 1).all()
-    assert "all: AUC" in said
+    # Zero-shot data have no training split: the probe learns from copies of them here.
+    twice = table.assign(split="train", group=table.video_uid)
+    manifest.write(twice, "train.csv")
+    run("train", "train.csv", "--view", "all", *options(decisions))
+    # A detector that knows the path tells right from wrong, and its opposite is exactly wrong.
+    fake = table.path.str.contains("fake|manipulated|synthesis").astype(int)
+    pd.DataFrame({"video_uid": table.video_uid, "score": fake}).to_csv("right.csv", index=False)
+    pd.DataFrame({"video_uid": table.video_uid, "score": -fake}).to_csv("wrong.csv", index=False)
+    manifest.write(table.assign(split="test", group=table.video_uid), "m.csv")
+    run("evaluate", "m.csv", "--probe", "all.safetensors", "--out", "table.csv",
+        "--scores", "right=right.csv", "wrong=wrong.csv")  # fmt: skip
+    found = pd.read_csv("table.csv").set_index("view")
+    assert found.loc[["right", "wrong"]].auc.tolist() == [1, 0]
+    assert found["items"].tolist() == [len(table)] * 3
+    assert found.auc["all"] > 0.5  # of what it was trained on
 
 
 def test_the_adapters_that_reproduce_asks_for_exist():

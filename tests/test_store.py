@@ -21,6 +21,10 @@ def found(rows, seed=0):
     return Descriptors(sums[0], counts, sums[1], sums[0, :, 0], np.full(rows, ""))
 
 
+def made_from(content):
+    return {"content": content, "stamp": "1234"}
+
+
 def ledger(uid, frames):
     table = pd.DataFrame({"frame": frames, "faces": 1, "score": 0.9, "x0": 0.0})
     return table.assign(video_uid=uid, y0=1.0, x1=2.0, y1=3.0)
@@ -30,9 +34,9 @@ def ledger(uid, frames):
 def filled(tmp_path):
     """Two videos, the first of a uid that no file system would take."""
     here = Store(tmp_path, RECIPE, NETWORKS)
-    here.write("ffpp/c23/../\0顔", "abc", ledger("ffpp/c23/../\0顔", [3, 9]), found(2))
+    here.write("ffpp/c23/../\0顔", made_from("abc"), ledger("ffpp/c23/../\0顔", [3, 9]), found(2))
     missing = Descriptors.missing(["NoFace: nobody"], 5)
-    here.write("b", "def", ledger("b", [0]), missing)
+    here.write("b", made_from("def"), ledger("b", [0]), missing)
     return here
 
 
@@ -51,8 +55,8 @@ def test_what_is_written_comes_back(filled):
 
 
 def test_a_video_written_again_replaces_what_was_there(filled):
-    filled.write("b", "new", ledger("b", [1, 2, 4]), found(3, seed=1))
-    assert filled.made_from("b") == {"content": "new", "tokens": "False"}
+    filled.write("b", made_from("new"), ledger("b", [1, 2, 4]), found(3, seed=1))
+    assert filled.made_from("b") == made_from("new") | {"tokens": "False"}
     assert filled.ledger(["b"]).frame.tolist() == [1, 2, 4]
     assert len(list((filled.folder / "videos").iterdir())) == 2
 
@@ -60,20 +64,20 @@ def test_a_video_written_again_replaces_what_was_there(filled):
 def test_token_grids_are_kept_on_request_and_go_with_their_video(filled):
     rng = np.random.default_rng(0)
     grids = {3: (rng.integers(0, 11, (4, 6)).astype(np.uint8), rng.normal(size=(4, 6, 5)))}
-    filled.write("b", "def", ledger("b", [3]), found(1), grids)
+    filled.write("b", made_from("def"), ledger("b", [3]), found(1), grids)
     frames, labels, tokens = filled.tokens("b")
     assert (frames.tolist(), tokens.dtype) == ([3], np.float16)
     np.testing.assert_array_equal(labels[0], grids[3][0])
     np.testing.assert_allclose(tokens[0], grids[3][1], rtol=1e-3)
     assert filled.made_from("b")["tokens"] == "True"
-    filled.write("b", "def", ledger("b", [3]), found(1))
+    filled.write("b", made_from("def"), ledger("b", [3]), found(1))
     assert not filled.tokens_path("b").exists()
 
 
 def test_rests_of_a_killed_writer_are_swept_away(filled):
     rest = filled.path("b").with_suffix(".4711.part")
     rest.write_bytes(b"half a file")
-    filled.write("b", "def", ledger("b", [0]), found(1))
+    filled.write("b", made_from("def"), ledger("b", [0]), found(1))
     assert not rest.exists()
 
 
@@ -115,6 +119,9 @@ def test_another_recipe_or_other_weights_are_another_store(filled, tmp_path):
     assert Store(tmp_path, RECIPE, NETWORKS | {"backbone": "x"}).folder != filled.folder
     with pytest.raises(NoStore, match=r"2 stores.*expected one"):
         Store.find(tmp_path, RECIPE)
+    assert Store.find(tmp_path, RECIPE, NETWORKS).folder == filled.folder
+    half = NETWORKS | {"precision": "bfloat16"}
+    assert Store.find(tmp_path, RECIPE, half).folder == filled.folder  # the same weights
 
 
 @pytest.mark.parametrize("field", ["layout", "networks", "labels"])

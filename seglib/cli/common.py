@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seglib import recipe
 from seglib.errors import SeglibError, unknown_name
-from seglib.recipe import Recipe
+from seglib.recipe import BadDecision, Recipe
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -20,11 +20,13 @@ exit codes:
   2    the command line was not understood
   130  interrupted; stderr says where it left off
 """
+
+
+class EmptySplit(SeglibError):
+    """The manifest has no video in the split that was asked for."""
+
+
 STORES = Path("descriptors")
-
-
-class BadDecision(SeglibError, ValueError):
-    """A decision of the recipe has a value of the wrong kind."""
 
 
 def parser(
@@ -78,6 +80,40 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_split(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Declare ``--split``."""
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        default=default,
+        help=f"train, val, test or all (default: {default})",
+    )
+
+
+def videos(arguments: argparse.Namespace):
+    """The manifest that was named, of one split or of all.
+
+    Raises
+    ------
+    UnknownName, EmptySplit
+    """
+    from seglib import manifest
+
+    table = manifest.read(arguments.manifest)
+    if arguments.split == "all":
+        return table
+    if arguments.split not in manifest.SPLITS:
+        raise unknown_name("split", arguments.split, (*manifest.SPLITS, "all"))
+    found = table[table.split == arguments.split]
+    if not len(found):
+        splits = table.split.value_counts().to_dict()
+        raise EmptySplit(
+            f"{arguments.manifest} has no video in the split {arguments.split!r}; expected some. "
+            f"It has {splits}. Choose another one with --split."
+        )
+    return found
+
+
 def chosen(arguments: argparse.Namespace) -> Recipe:
     """The recipe that ``--mode`` and ``--set`` ask for."""
     return changed(recipe.MODES[arguments.mode](), arguments.changes)
@@ -107,8 +143,9 @@ def _typed(name: str, text: str, now: object) -> object:
     if isinstance(now, str):
         return text
     try:
-        value = json.loads(f"[{text}]" if isinstance(now, tuple) else text)
-        return tuple(map(float, value)) if isinstance(now, tuple) else type(now)(value)
+        if isinstance(now, tuple):
+            return tuple(map(float, json.loads(f"[{text}]")))
+        return type(now)(text)
     except (ValueError, TypeError) as error:
         raise BadDecision(
             f"--set {name}={text}: {text!r} is no {type(now).__name__}; expected something like "

@@ -6,7 +6,11 @@ import argparse
 from pathlib import Path
 
 from seglib.cli import common
-from seglib.errors import unknown_name
+from seglib.errors import SeglibError
+
+
+class BadDetectors(SeglibError):
+    """Nothing to evaluate, or two detectors of one name."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -21,7 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "  seglib evaluate celebdf.csv --probe mouth.safetensors cls.safetensors\n"
         "  seglib evaluate celebdf.csv --probe mouth.safetensors --scores LipForensics=lip.csv\n"
         "  seglib evaluate dfd.csv --probe mouth.safetensors --set face_choice=mask\n"
-        "  seglib evaluate ffpp.csv --split test --probe mouth.safetensors --out table.csv\n",
+        "  seglib evaluate ffpp.csv --probe mouth.safetensors --out table.csv\n",
     )
     parser.add_argument("manifest", type=Path, help="a CSV that `seglib manifest` wrote")
     parser.add_argument("--probe", type=Path, nargs="+", default=[], metavar="FILE")
@@ -32,7 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="NAME=CSV",
         help="another detector's scores: columns video_uid and score, higher is more fake",
     )
-    parser.add_argument("--split", metavar="NAME", help="only this split (default: all)")
+    common.add_split(parser, "test")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
     common.add_changes(parser)
     common.add_stores(parser)
@@ -41,21 +45,21 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score, print the table and its sentences."""
-    from seglib import evaluation, manifest
+    from seglib import evaluation
 
-    table = manifest.read(arguments.manifest)
-    if arguments.split:
-        if arguments.split not in manifest.SPLITS:
-            raise unknown_name("split", arguments.split, manifest.SPLITS)
-        table = table[table.split == arguments.split]
-    views = dict(_probed(path, table, arguments) for path in arguments.probe)
+    table = common.videos(arguments)
+    found = [_probed(path, table, arguments) for path in arguments.probe]
     for scores in arguments.scores:
         name, equals, path = scores.partition("=")
         if not equals:
-            raise common.BadDecision(f"--scores {scores}: expected NAME=CSV, say Xception=x.csv.")
-        views[name] = evaluation.read_scores(path, table)
-    if not views:
-        raise common.BadDecision("nothing to evaluate; expected --probe FILE or --scores NAME=CSV.")
+            raise BadDetectors(f"--scores {scores}: expected NAME=CSV, say Xception=x.csv.")
+        found.append((name, evaluation.read_scores(path, table)))
+    views = dict(found)
+    if not views or len(views) < len(found):
+        raise BadDetectors(
+            f"{[name for name, _ in found]} to evaluate; expected at least one detector, each "
+            "with its own name. Give --probe FILE or --scores NAME=CSV, or rename a file."
+        )
     groups, drawn = evaluation.resampled_by(table)
     found = evaluation.Scores(table.label.to_numpy(), groups, views).table(next(iter(views)))
     print(f"{evaluation.verdict(found)}\n\n{found.to_string(float_format='%.3f')}")
@@ -72,7 +76,13 @@ def _probed(path: Path, table, arguments: argparse.Namespace):
     from seglib.store import Store
 
     probe, card = probing.load(path)
-    trained = card["recipe"] | {"c_grid": tuple(card["recipe"]["c_grid"])}
-    store = Store.find(arguments.store, common.changed(Recipe(**trained), arguments.changes))
+    try:
+        trained = Recipe(**card["recipe"] | {"c_grid": tuple(card["recipe"]["c_grid"])})
+    except (TypeError, KeyError) as error:
+        raise probing.BadProbe(
+            f"the card of {path} names no recipe of this version ({error}); train the probe again."
+        ) from error
+    changed = common.changed(trained, arguments.changes)
+    store = Store.find(arguments.store, changed, card["networks"])
     evaluation.fits(card, store)
     return path.stem, evaluation.score_videos(probe, store, card["view"], table.video_uid)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from seglib.cli import common
-from seglib.errors import unknown_name
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "  seglib extract ffpp.csv --split train --store /scratch/descriptors\n",
     )
     parser.add_argument("manifest", type=Path, help="a CSV that `seglib manifest` wrote")
-    parser.add_argument("--split", metavar="NAME", help="only this split (default: all)")
+    common.add_split(parser, "all")
     parser.add_argument(
         "--tokens", action="store_true", help="keep the whole token grids too: much space"
     )
@@ -35,15 +35,13 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Extract, then print what became of the frames."""
-    from seglib import evaluation, extraction, manifest
-    from seglib.store import Store
+    from seglib import evaluation, extraction
+    from seglib.store import Store, at_most
 
-    recipe, table = common.chosen(arguments), manifest.read(arguments.manifest)
-    if arguments.split:
-        if arguments.split not in manifest.SPLITS:
-            raise unknown_name("split", arguments.split, manifest.SPLITS)
-        table = table[table.split == arguments.split]
+    recipe, table = common.chosen(arguments), common.videos(arguments)
     extractor = extraction.Extractor(recipe, arguments.device)
+    size = at_most(len(table) * recipe.frames, extractor.backbone.width) / 1e9
+    print(f"{len(table)} videos; the store takes {size:.1f} GB at most", file=sys.stderr)
     try:
         done = extraction.extract(table, extractor, arguments.store, arguments.tokens)
     except KeyboardInterrupt:

@@ -48,7 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
             f": every video that was complete is kept in {arguments.store}; the same command goes "
             "on from there."
         ) from None
-    done.save(out)
     for title, result in done.results.items():
         if "rows" in result:
             print(f"\n{title}: {result['fakes']} fakes, {result['bona_fide']} bona fide")
