@@ -14,7 +14,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from seglib.evaluation import Scores
 from seglib.extraction import Extractor
 from seglib.recipe import Recipe
 from seglib.regions import PARTS
-from seglib.store import NoStore, Store
+from seglib.store import NoStore, Store, StoreMismatch
 
 TRAIN, TARGETS = "ffpp", ("celebdf", "dfd", "dfdc")
 # Where a claim of the paper is found in a record: test, view, column.
@@ -104,7 +104,7 @@ class Test:
     name: str
     table: pd.DataFrame
     face_choice: str
-    incomplete: str = ""  # how many videos of the official set are not there
+    incomplete: str = ""  # how many videos of the official sets, FF++'s too, are not there
 
     @property
     def title(self) -> str:
@@ -119,12 +119,13 @@ class Reproduction:
     results has an entry a test: ``rows`` (a row a view, see `evaluation.Scores.table`), ``against``
     (whose lead they tell), ``resampled_by``, ``methods`` (the region's AUC for each kind of fake),
     ``coverage`` (frames by class and reason), ``incomplete``. scores has a table a test, a row a
-    video and a column a view.
+    video and a column a view. networks are the digests of the weights of each backbone's chain.
     """
 
     recipe: Recipe
     results: dict[str, dict[str, object]] = field(default_factory=dict)
     scores: dict[str, pd.DataFrame] = field(default_factory=dict)
+    networks: dict[str, dict] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
     def save(self, out: Path) -> None:
@@ -132,6 +133,7 @@ class Reproduction:
         record = {
             "note": str(self.recipe),
             "recipe": dataclasses.asdict(self.recipe),
+            "networks": self.networks,
             "made": f"{datetime.now(UTC):%Y-%m-%d}",
             "tests": {
                 title: {key: _plain(value) for key, value in result.items()}
@@ -248,17 +250,26 @@ def _data(root: Path, out: Path, done: Reproduction) -> tuple[pd.DataFrame | Non
     tests = []
     if training is not None:
         own = training[training.split == "test"]
-        tests.append(Test(TRAIN, own, "largest", incomplete[TRAIN]))
+        tests.append(Test(TRAIN, own, "largest"))
         training = training[training.split == "train"]
     for rule in ("largest", "mask"):
         for name, table in tables.items():
             if rule == "largest" or name in MASKED:
                 own = table[table.split == "test"]
-                tests.append(Test(name, own, rule, incomplete[name]))
+                tests.append(Test(name, own, rule))
     for test in tests:
         if test.table.label.nunique() < 2:
             done.missing.append(f"{test.title}: no fakes and bona fide videos in the split 'test'")
-    return training, [test for test in tests if test.table.label.nunique() == 2]
+    return training, [
+        replace(test, incomplete=_both(incomplete.get(TRAIN, ""), incomplete[test.name]))
+        for test in tests
+        if test.table.label.nunique() == 2
+    ]
+
+
+def _both(training: str, test: str) -> str:
+    """What is not there to train on and to test on, told once."""
+    return "; ".join(dict.fromkeys(filter(None, (training, test))))
 
 
 def _incomplete(name: str, expected: pd.DataFrame) -> str:
@@ -287,10 +298,10 @@ def _fill(
     except SeglibError as error:
         try:  # descriptors that were made elsewhere are as good
             return {rule: Store.find(stores, recipe.but(face_choice=rule)) for rule in rules}
-        except NoStore:
+        except (NoStore, StoreMismatch):
             done.missing.append(f"{error}")
             return None
-    filled = {}
+    filled, done.networks[recipe.backbone] = {}, extractor.networks
     for test in asked:
         print(f"{test.title}, {recipe.backbone}: {len(test.table)} videos", file=sys.stderr)
         choosing = extractor.choosing(test.face_choice)

@@ -167,7 +167,9 @@ def test_what_is_missing_is_said_and_stops_nothing(done):
     found, out = done
     said = "\n".join(found.missing)
     assert "celebdf: 10 of 178 videos of original, test" in said
-    assert found.results["celebdf, largest face"]["incomplete"]
+    incomplete = found.results["celebdf, largest face"]["incomplete"]
+    assert "10 of 178 videos of original, test" in incomplete
+    assert "10 of 720 videos of original, train" in incomplete  # it counts what it learned from
     problems = pd.read_csv(out / "ffpp-problems.csv")
     assert f"ffpp: {len(problems)} lines of missing or extra files" in said
     assert problems.path.str.contains("001_000").any()
@@ -177,6 +179,7 @@ def test_the_record_says_how_it_was_made(done, decisions):
     record = json.loads((done[1] / "reproduction.json").read_text(encoding="utf-8"))
     assert record["note"] == str(decisions)
     assert record["recipe"]["frames"] == 2
+    assert set(record["networks"]) == {decisions.backbone, "farl-b"}
     (dfd,) = (r for name, r in record["tests"].items() if name == "dfd, mask face")
     assert dfd["resampled_by"] == "target identities"  # four actors who lend to each other
     assert {"view", "auc", "low", "high", "coverage", "items"} <= dfd["rows"][0].keys()

@@ -1,0 +1,38 @@
+"""A file is whole or not there."""
+
+import pytest
+
+from seglib import files
+
+
+def test_a_file_appears_when_all_went_well(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    with files.replacing(path) as part:
+        part.write_text("half")
+        assert not path.exists()
+        part.write_text("whole")
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def spoil(path):
+    with files.replacing(path) as part:
+        part.write_text("half")
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_what_was_there_stays_when_something_goes_wrong(tmp_path, older):
+    path = tmp_path / "a.json"
+    if older:
+        path.write_text("older")
+    with pytest.raises(ZeroDivisionError):
+        spoil(path)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["older"] * older
+
+
+def test_two_files_of_one_stem_do_not_meet(tmp_path):
+    with files.replacing(tmp_path / "a.json") as one, files.replacing(tmp_path / "a.txt") as other:
+        one.write_text("1")
+        other.write_text("2")
+    assert (tmp_path / "a.json").read_text() + (tmp_path / "a.txt").read_text() == "12"
