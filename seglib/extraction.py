@@ -232,7 +232,7 @@ def extract(
     root : path-like
         Where stores lie, see `store.Store`.
     tokens : bool
-        Keep the whole token grids too, which takes about a hundred times the space.
+        Keep the whole token grids too, which takes many times the space.
     """
     recipe = extractor.recipe
     store = Store(root, recipe, extractor.networks)
@@ -251,8 +251,10 @@ def extract(
     try:
         for row in todo:
             claim = store.claim(row.video_uid)
-            # Between looking and claiming another process may have made it.
-            if claim is None or _is_there(store, row, recipe, tokens):
+            if claim is None:
+                continue
+            if _is_there(store, row, recipe, tokens):  # another process made it meanwhile
+                claim.release()
                 continue
             pending.append((row, claim, reader.submit(_read, row, recipe)))
             made += 1

@@ -306,6 +306,23 @@ def test_an_error_of_ours_stops_the_run_and_frees_what_it_held(
     assert extraction.extract(videos, extractor, tmp_path) == Outcome(8, 0, 0)
 
 
+def test_a_video_that_appears_between_looking_and_claiming_is_not_made_again(
+    videos, extractor, tmp_path, undisturbed, monkeypatch
+):
+    store, claim = Store(tmp_path, extractor.recipe, extractor.networks), Store.claim
+
+    def late(self, uid):
+        there = undisturbed.path(uid)
+        self.path(uid).parent.mkdir(exist_ok=True)
+        shutil.copy(there, self.path(uid))  # another process is done with it just now
+        return claim(self, uid)
+
+    monkeypatch.setattr(Store, "claim", late)
+    found = extraction.extract(videos, extractor, tmp_path)
+    assert found == Outcome(made=0, there=0, elsewhere=len(videos))
+    assert all(claim(store, uid) is not None for uid in videos.video_uid)
+
+
 # -- whose face ----------------------------------------------------------------------------------
 
 
