@@ -20,7 +20,7 @@ TOOK = echo "make $@: $$(( $$(date +%s) - $(START) )) s"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab lint clean retarget constraints assets
+.PHONY: help book test results verify lab lint clean retarget constraints assets
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,13 @@ book: assets ## run every notebook and build the book into _build/html
 test: assets ## run the whole test suite, which builds the book too (its page tests need Chromium)
 	@$(PY) -m pytest --runslow $(ARGS)
 	@$(TOOK)
+
+results: assets ## run every notebook and make its numbers the published ones (results/)
+	@$(PY) book/build.py --no-publish --keep-results $(ARGS)
+	@$(TOOK)
+
+verify: $(STAMP) ## check every published number against the scores it was made from
+	@$(PY) -m seglib verify $(ARGS)
 
 lab: assets ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=. $(ARGS)

@@ -29,10 +29,14 @@ import yaml
 from bs4 import BeautifulSoup
 from papermill.exceptions import PapermillExecutionError
 
+from seglib import results
+from seglib.errors import SeglibError
+
 ROOT = Path(__file__).resolve().parent.parent
 PLOTLYJS = "_assets/plotly.min.js"  # not in _static/: what lies there loads on every page
 CELL_TIMEOUT = {"demo": 1800, "paper": None}  # seconds; paper mode works through whole data sets
 KERNEL_LOG = "kernel.log"  # in the stage
+RESULTS = "results"  # in the stage: what this run measured
 MARKER = ".made-by-book-build"  # in every folder made here: only those are ever replaced
 SHOWN_LINES = 12  # of a failing cell's source
 LOADED = "script[src], img[src], iframe[src], source[src], video[src], link[href]"
@@ -45,6 +49,7 @@ examples:
   python book/build.py --only 02              run one chapter; the pages go to _build/preview
   python book/build.py --only 03 --no-publish run it and stop; see _build/stage/notebooks
   python book/build.py --mode paper --out /tmp/book
+  python book/build.py --no-publish --keep-results    what `make results` does
 """
 
 
@@ -81,7 +86,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=tuple(CELL_TIMEOUT),
         default="demo",
         help="demo: embedded weights and faces, no network (default); "
-        "paper: the gated weights and data sets, whose loaders are still to come",
+        "paper: the gated weights and data sets",
     )
     parser.add_argument(
         "--only",
@@ -112,6 +117,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--no-publish", action="store_true", help="stop when the notebooks have run"
+    )
+    parser.add_argument(
+        "--keep-results",
+        action="store_true",
+        help="make this run's numbers the published ones (results/), whatever they were before",
     )
     return parser.parse_args(argv)
 
@@ -145,6 +155,12 @@ def build(options: argparse.Namespace) -> Path:
         label = f"[{number}/{len(chosen)}] {notebook.stem:<{max(len(n.stem) for n in chosen)}}"
         with step(label):
             run(notebook, stage / "notebooks" / notebook.name, parameters, options.mode, label)
+    if options.keep_results:
+        # Receipts compare with what was published before: not worth keeping.
+        passing = shutil.ignore_patterns("replications")
+        shutil.copytree(stage / RESULTS, results.FOLDER, dirs_exist_ok=True, ignore=passing)
+    with step("results"):
+        check_results(stage / RESULTS)
     if options.no_publish:
         return stage / "notebooks"
 
@@ -277,11 +293,12 @@ def run(source: Path, target: Path, parameters: Mapping[str, Any], mode: str, la
     """
     bar = {"bar_format": label + "   cell {n_fmt}/{total_fmt}   {elapsed}", "leave": False}
     bar |= {"file": sys.stdout, "disable": not sys.stdout.isatty(), "mininterval": 0}
-    kernel = {"SEGLIB_PLOTLYJS": f"../{PLOTLYJS}"}
+    stage = target.parent.parent
+    kernel = {"SEGLIB_PLOTLYJS": f"../{PLOTLYJS}", "SEGLIB_RESULTS": str(stage / RESULTS)}
     if mode == "demo":
         kernel["HF_HUB_OFFLINE"] = "1"  # without it a missing file takes 23 s to be missed
     failure = None
-    log = target.parent.parent / KERNEL_LOG
+    log = stage / KERNEL_LOG
     with tempfile.TemporaryDirectory() as scratch, environment(kernel), stderr_to(log):
         try:
             papermill.execute_notebook(
@@ -367,6 +384,40 @@ def scrub(
     return notebook
 
 
+def check_results(folder: Path) -> None:
+    """Refuse a run that does not reproduce the numbers which the pages quote.
+
+    A record that is not published, that other decisions made, or a number outside its published
+    interval: the prose would speak of something else than what was measured.
+    """
+    try:
+        made, known = results.published(folder=folder), results.published()
+    except SeglibError as error:
+        raise BuildError(str(error)) from error
+    problems = [f"{key} is not published" for key in made if key not in known]
+    problems += [
+        f"{key} was published under recipe {known[key].recipe}; this run's is {result.recipe}"
+        for key, result in made.items()
+        if key in known and known[key].recipe != result.recipe
+    ]
+    moved = results.compare(made, known)
+    problems += [
+        f"{row.Index} is {row.here:g}; published was {known[row.Index]}"
+        for row in moved[~moved.inside.astype(bool)].itertuples()
+    ]
+    if problems:
+        told = [*problems[:SHOWN_LINES], f"... and {len(problems) - SHOWN_LINES} more"]
+        raise BuildError(
+            "\n".join(
+                [
+                    "This run did not reproduce the published results:",
+                    *(told if len(problems) > SHOWN_LINES else problems),
+                    "If that was meant, run `make results`, read what changed, and commit it.",
+                ]
+            )
+        )
+
+
 # ---------------------------------------------------------------------------------------- the pages
 
 
@@ -395,6 +446,7 @@ def build_html(stage: Path) -> Path:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},  # the book's own Sphinx extensions
     )
     if done.returncode:
         lines = done.stdout.splitlines()

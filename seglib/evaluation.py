@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
+from scipy import special
 
-from seglib import manifest, metrics, probing
+from seglib import items, manifest, metrics, probing
 from seglib import recipe as recipes
 from seglib.errors import SeglibError
+from seglib.probing import Probe
 from seglib.recipe import Recipe
 from seglib.store import Store
 
@@ -37,22 +40,77 @@ class Scores:
 
     labels ``(N,)`` with 1 = fake; groups ``(N,)``: what is resampled together; views: for each
     name ``(N,)`` or ``(S, N)`` scores, a row a seed, higher is more fake, NaN where the detector
-    abstained. probes ``(S, N)``: which probe gave them, see `metrics.auc`.
+    abstained. probes ``(S, N)``: which probe gave them, see `metrics.auc`. items ``(N,)`` names
+    them, methods ``(N,)`` say how a fake was made. thresholds: for each view that has them
+    ``(S, P)``, above which probe P of seed S says fake, chosen in training. ordinal: the scores
+    are no log-odds, only their order counts. title is for people; seconds is what training and
+    scoring took.
     """
 
     labels: np.ndarray
     groups: np.ndarray
     views: dict[str, np.ndarray]
     probes: np.ndarray | None = None
+    items: np.ndarray | None = None
+    methods: np.ndarray | None = None
+    thresholds: dict[str, np.ndarray] = field(default_factory=dict)
+    ordinal: bool = False
+    title: str = ""
+    seconds: float = 0.0
 
-    def auc(self, view: str) -> metrics.Interval:
-        """AUC of one view with its group-bootstrap interval."""
-        return metrics.auc(self.labels, self.views[view], self.groups, probes=self.probes)
+    def auc(self, view: str, abstained: str = "dropped") -> metrics.Interval:
+        """AUC of one view with its group-bootstrap interval; see `metrics` for the rules."""
+        return metrics.auc(self.labels, self.views[view], self.groups, **self._same(abstained))
+
+    def measures(self, view: str) -> dict[str, metrics.Interval]:
+        """Every metric of one view that its scores can have; accuracy where it has thresholds."""
+        return metrics.measures(
+            self.labels,
+            self.views[view],
+            self.groups,
+            metrics.RANKED if self.ordinal else None,
+            thresholds=self.thresholds.get(view),
+            **self._same(),
+        )
 
     def lead(self, view: str, rival: str) -> metrics.Interval:
         """How far a view is ahead of a rival in AUC, on the same items, resampled together."""
         a, b = self.views[view], self.views[rival]
-        return metrics.difference(self.labels, a, b, self.groups, probes=self.probes)
+        return metrics.difference(self.labels, a, b, self.groups, **self._same())
+
+    def by_method(self, view: str) -> dict[str, metrics.Interval]:
+        """AUC of one view for each way of forging, against all bona fide items."""
+        found = {}
+        for method in sorted(set(self.methods[self.labels == 1])):
+            chosen = (self.labels == 0) | (self.methods == method)
+            probes = None if self.probes is None else self.probes[:, chosen]
+            scores = np.atleast_2d(self.views[view])[:, chosen]
+            with suppress(items.OneClass):
+                found[method] = metrics.auc(
+                    self.labels[chosen],
+                    scores,
+                    self.groups[chosen],
+                    **self._same() | {"probes": probes},
+                )
+        return found
+
+    def abstentions(self) -> pd.DataFrame:
+        """AUC of every view under each rule for the abstained, side by side.
+
+        Returns
+        -------
+        DataFrame with the index ``view``, a column a rule, and ``coverage``
+        """
+        rows = {}
+        for view in self.views:
+            found = {rule: self.auc(view, rule) for rule in items.ABSTENTIONS}
+            rows[view] = {rule: str(one) for rule, one in found.items()}
+            rows[view]["coverage"] = found["dropped"].coverage
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("view")
+
+    def _same(self, abstained: str = "dropped") -> dict:
+        """What all measurements of these items have in common."""
+        return {"probes": self.probes, "abstained": abstained}
 
     def table(self, against: str) -> pd.DataFrame:
         """One row a view: its AUC, and the lead of `against` over it, each with its interval.
@@ -64,7 +122,7 @@ class Scores:
             scored = (~np.isnan(np.atleast_2d(scores))).all(0)
             try:
                 own, lead = self.auc(view), self.lead(against, view)
-            except metrics.OneClass:
+            except items.OneClass:
                 groups = len(np.unique(self.groups[scored]))
                 rows.append((view, *[np.nan] * 6, scored.mean(), scored.sum(), groups))
                 continue
@@ -102,8 +160,13 @@ def verdict(table: pd.DataFrame) -> str:
 # -- videos -----------------------------------------------------------------------------------
 
 
-def train(table: pd.DataFrame, store: Store, view: str, recipe: Recipe) -> Pipeline:
-    """A probe on one view of the frames of a manifest's ``train`` split.
+def train(
+    table: pd.DataFrame, store: Store, view: str, recipe: Recipe, seeds: Sequence[int] = ()
+) -> tuple[Probe, ...]:
+    """Probes on one view of the frames of a manifest's ``train`` split.
+
+    One probe on all of it; or, for several seeds, one a seed, each of which leaves another part
+    of the people out (`probing.fit_seeds`).
 
     Raises
     ------
@@ -117,15 +180,70 @@ def train(table: pd.DataFrame, store: Store, view: str, recipe: Recipe) -> Pipel
             f"expected bona fide and fake ones. Videos by split and label: {found}."
         )
     frames, values = store.view(view, rows.index)
-    seen = rows.loc[frames.video_uid]
-    return probing.fit(values, seen.label.to_numpy(), seen.group.to_numpy(), recipe, recipe.seed)
+    seen, uids = rows.loc[frames.video_uid], frames.video_uid.to_numpy()
+    case = values, seen.label.to_numpy(), seen.group.to_numpy(), recipe
+    if seeds:
+        return probing.fit_seeds(*case, seeds, videos=uids)
+    return (probing.fit(*case, recipe.seed, videos=uids),)
 
 
-def score_videos(probe: Pipeline, store: Store, view: str, uids: pd.Series) -> np.ndarray:
-    """Mean logit of each video's frames, ``(N,)``; NaN for a video without a descriptor."""
-    frames, values = store.view(view, uids)
-    logits = pd.Series(probing.score(probe, values)).groupby(frames.video_uid.to_numpy()).mean()
-    return logits.reindex(uids).to_numpy()
+@dataclass(frozen=True)
+class Detector:
+    """What one detector says of a manifest's videos, ``(N,)`` or ``(S, N)``, a row a seed.
+
+    thresholds ``(S, 1)`` where it has some. frames: whose video each frame is, ``(F,)``, and its
+    scores ``(S, F)``; None for somebody else's software, which scores videos.
+    """
+
+    videos: np.ndarray
+    thresholds: np.ndarray | None = None
+    frames: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def detect(probes: Sequence[Probe], store: Store, view: str, uids: pd.Series) -> Detector:
+    """Score videos by the probes of one view; NaN where there is no descriptor."""
+    rows, values = store.view(view, uids)
+    frames = rows.video_uid.to_numpy(), np.stack([probing.score(p, values) for p in probes])
+    thresholds = np.array([[probe.threshold] for probe in probes])
+    return Detector(score_videos(*frames, uids), thresholds, frames)
+
+
+def score_videos(frames: np.ndarray, scores: np.ndarray, uids: pd.Series) -> np.ndarray:
+    """Mean log-odds of each video's frames, ``(S, N)``; NaN for a video without a descriptor.
+
+    frames ``(F,)`` and scores ``(S, F)`` are a `Detector`'s. Videos are told apart by their uid,
+    which is never a file's stem: two methods may share a stem.
+    """
+    means = pd.DataFrame(scores.T).groupby(frames).mean()
+    return means.reindex(uids).to_numpy().T
+
+
+def together(
+    table: pd.DataFrame, detectors: dict[str, Detector], title: str = ""
+) -> tuple[Scores, str]:
+    """Several detectors on the videos of a manifest, and what their intervals resample."""
+    groups, drawn = resampled_by(table)
+    thresholds = {name: one.thresholds for name, one in detectors.items()}
+    scores = Scores(
+        table.label.to_numpy(),
+        groups,
+        {name: one.videos for name, one in detectors.items()},
+        items=table.video_uid.to_numpy(),
+        methods=table.method.to_numpy(),
+        thresholds={name: found for name, found in thresholds.items() if found is not None},
+        title=title,
+    )
+    return scores, drawn
+
+
+def frame_auc(scores: Scores, detector: Detector) -> metrics.Interval:
+    """AUC of single frames, as some papers report it; its interval draws groups all the same.
+
+    scores are those of `together`, of which the detector is one that has frames.
+    """
+    owner, values = detector.frames
+    place = pd.Index(scores.items).get_indexer(owner)
+    return metrics.auc(scores.labels[place], values, scores.groups[place], abstained="dropped")
 
 
 def card(table: pd.DataFrame, store: Store, view: str, recipe: Recipe) -> dict:
@@ -182,26 +300,6 @@ def coverage(table: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
     return found.reindex(columns=[0, 1], fill_value=0).set_axis(["bona fide", "fake"], axis=1)
 
 
-def by_method(table: pd.DataFrame, scores: np.ndarray, groups: np.ndarray) -> pd.DataFrame:
-    """AUC of one detector for each kind of fake against all bona fide videos.
-
-    Returns
-    -------
-    DataFrame with the index ``method`` and the columns auc, low, high, coverage, items, groups
-    """
-    rows = {}
-    for method in sorted(table.method[table.label == 1].unique()):
-        chosen = ((table.label == 0) | (table.method == method)).to_numpy()
-        try:
-            found = metrics.auc(table.label.to_numpy()[chosen], scores[chosen], groups[chosen])
-        except metrics.OneClass:
-            continue
-        rows[method] = (found.value, found.low, found.high, found.coverage, found.items,
-                        found.groups)  # fmt: skip
-    columns = ["auc", "low", "high", "coverage", "items", "groups"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
-
-
 def resampled_by(table: pd.DataFrame) -> tuple[np.ndarray, str]:
     """What the bootstrap draws for these videos, and its name.
 
@@ -222,21 +320,28 @@ def resampled_by(table: pd.DataFrame) -> tuple[np.ndarray, str]:
 def read_scores(path: str | os.PathLike, table: pd.DataFrame) -> np.ndarray:
     """Somebody else's scores of a manifest's videos, ``(N,)``; NaN for those it left out.
 
+    Scores that all lie between 0 and 1 are taken for probabilities, and become log-odds as ours
+    are: the order stays, and 0.5 is undecided for both.
+
     Parameters
     ----------
     path : path-like
-        A CSV with the columns ``video_uid`` and ``score``, higher is more fake.
+        A CSV with the columns ``video_uid`` and ``score``, higher is more fake. An empty score is
+        an abstention.
     table : DataFrame
         The manifest.
 
     Raises
     ------
     BadScores
-        Columns are missing, a video stands twice, a score is no number, or no video is known.
+        Columns are missing, a video stands twice, a score is no number (NaN and infinity are
+        none), or no video is known.
     """
     path = Path(path)
     try:
-        found = pd.read_csv(path, dtype={"video_uid": str}, encoding="utf-8-sig")
+        found = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
+        )
     except (OSError, ValueError) as error:
         raise _bad(path, f"it cannot be read ({error})") from error
     if not {"video_uid", "score"} <= set(found.columns):
@@ -244,14 +349,21 @@ def read_scores(path: str | os.PathLike, table: pd.DataFrame) -> np.ndarray:
     twice = found.video_uid[found.video_uid.duplicated()]
     if len(twice):
         raise _bad(path, f"{twice.iloc[0]!r} stands there twice")
-    scores = pd.to_numeric(found.score, errors="coerce")
-    bad = found.score[scores.isna() & found.score.notna()]
-    if len(bad):
-        raise _bad(path, f"{bad.iloc[0]!r} is no number")
+    absent = found.score.str.strip() == ""
+    scores = pd.to_numeric(found.score.where(~absent), errors="coerce").astype(float)
+    bad = ~absent & ~np.isfinite(scores)
+    if bad.any():
+        row = found[bad].iloc[0]
+        raise _bad(path, f"line {bad.idxmax() + 2}, {row.video_uid!r}: {row.score!r} is no finite "
+                         "number (leave it empty where the detector abstained)")  # fmt: skip
     if not found.video_uid.isin(table.video_uid).any():
         some = found.video_uid.head(3).tolist()
         raise _bad(path, f"none of its {len(found)} videos is in the manifest, say {some}")
-    return scores.set_axis(found.video_uid).reindex(table.video_uid).to_numpy(float)
+    scores = scores.set_axis(found.video_uid).reindex(table.video_uid).to_numpy(float)
+    if np.nanmin(scores) >= 0 and np.nanmax(scores) <= 1:
+        smallest = np.finfo(float).eps  # the log-odds of 0 and 1 are infinite
+        scores = special.logit(scores.clip(smallest, 1 - smallest))
+    return scores
 
 
 def _bad(path: Path, found: str) -> BadScores:

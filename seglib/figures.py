@@ -167,6 +167,32 @@ def show_logits(labels: np.ndarray, logits: np.ndarray, title: str) -> None:
     show_plot(figure, f"{title}, two overlapping histograms: {medians}")
 
 
+def show_reliability(table: pd.DataFrame, title: str) -> None:
+    """Predicted probability against the share of fakes, see `metrics.reliability`."""
+    import plotly.graph_objects as go
+
+    line = go.Scatter(
+        x=table.predicted,
+        y=table.observed,
+        mode="lines+markers",
+        marker={"size": 9, "color": ACCENT},
+        customdata=table["items"],
+        hovertemplate="said %{x:.2f}, was %{y:.2f} (%{customdata} items)<extra></extra>",
+    )
+    figure = go.Figure(line)
+    figure.add_shape(type="line", x0=0, y0=0, x1=1, y1=1, line={"color": CHANCE, "dash": "dot"})
+    figure.update_layout(
+        title=title,
+        xaxis={"title": "probability of fake that the probe gave", "range": [0, 1]},
+        yaxis={"title": "share that was fake", "range": [0, 1]},
+        template="plotly_white",
+        height=420,
+        margin={"l": 10, "r": 10, "t": 50, "b": 10},
+    )
+    points = "; ".join(f"{row.predicted:.2f} was {row.observed:.2f}" for row in table.itertuples())
+    show_plot(figure, f"{title} A dot a bin, the diagonal is perfect. Said and was: {points}")
+
+
 def described(table: pd.DataFrame) -> str:
     """The AUC table in words, for those who cannot see the plot."""
     return "; ".join(

@@ -1,25 +1,38 @@
-"""AUC with intervals that respect shared identities, and paired differences.
+"""How well scores tell fakes, with intervals that respect shared identities.
 
-Pictures of one person, and fakes made from them, rise and fall together: resampling pictures
-one by one pretends to know more than it does. Here the bootstrap draws *groups* (connected
-components of shared identities) with replacement. Taught in chapter 03.
+Videos of one person, and fakes made from them, rise and fall together: resampling videos one by
+one pretends to know more than it does. Here the bootstrap draws *groups* (connected components of
+shared identities) with replacement. A draw is a weight per item, see `seglib.roc`: the estimate
+and every resample go through the same lines. Taught in chapter 03.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+from scipy.special import expit
 
+from seglib import resampling, roc
 from seglib.errors import SeglibError
+from seglib.items import BadItems, Items, OneClass, known
 
-RESAMPLES = 2000
-LEVEL = 0.95
+RANKED = {
+    "auc": roc.auc,
+    "ap": roc.average_precision,
+    "eer": roc.equal_error_rate,
+    "tpr@1%": partial(roc.tpr_at_fpr, level=0.01),
+    "tpr@5%": partial(roc.tpr_at_fpr, level=0.05),
+}
+METRICS = (*RANKED, "accuracy", "brier")
 
 
-class OneClass(SeglibError, ValueError):
-    """An AUC needs at least one fake and one bona fide item with a score."""
+class NoThreshold(SeglibError, ValueError):
+    """Accuracy needs thresholds that were chosen on training groups."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +41,8 @@ class Interval:
 
     low and high are NaN where no interval can be had. They speak of the chance in who was
     scored, not in training; and where all resamples agree, as under perfect separation, they
-    meet, however few the groups. coverage is the share of items that had a score at all; the
-    others abstained and were dropped from the estimate.
+    meet, however few the groups. coverage is the share of items that had a score at all, whatever
+    rule says what the others count; method is one of `resampling.METHODS`, or ``"delong"``.
     """
 
     value: float
@@ -38,39 +51,111 @@ class Interval:
     items: int
     groups: int
     coverage: float
+    method: str = "expanded"
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def auc(
+def measures(
     labels: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
+    metrics: Sequence[str] | None = None,
+    *,
+    rival: np.ndarray | None = None,
     seed: int = 0,
     probes: np.ndarray | None = None,
-) -> Interval:
-    """Area under the ROC curve with a group-bootstrap interval.
+    thresholds: np.ndarray | None = None,
+    abstained: str | None = None,
+    half: float = 0.0,
+    method: str = "expanded",
+    within: bool = False,
+) -> dict[str, Interval]:
+    """Metrics with group-bootstrap intervals, all from the same draws.
 
     Parameters
     ----------
     labels : (N,) of 0 (bona fide) and 1 (fake)
     scores : (N,) or (S, N) float
-        Higher means more fake. One row a seed: the estimate is the mean over the rows, and each
-        resample is drawn for all rows at once. NaN means that the detector abstained.
+        Log-odds of being fake, 0 = undecided; for all but accuracy and Brier score only the order
+        counts. One row a seed: the estimate is the mean over the rows, and each resample is drawn
+        for all rows at once. NaN means that the detector abstained.
     groups : (N,)
         Items that share an identity, directly or through others, share a group.
+    metrics : of `METRICS`, optional
+        Default: all, accuracy only with thresholds. See `seglib.roc` for how each is defined.
+    rival : like scores, optional
+        Then each interval is of the paired difference: of `scores` less of `rival`.
+    seed : int
+        The draws are the same for one seed, so that intervals can be compared.
     probes : like scores, integers, optional
         Which probe gave each score. Scores of two probes have no common scale, so a fake is
         compared with the bona fide items of its own probe only (Forman & Scholz, *Apples-to-Apples
-        in Cross-Validation Studies*, SIGKDD Explorations 12(1), 2010). Default: one probe a row.
+        in Cross-Validation Studies*, SIGKDD Explorations 12(1), 2010); probes are averaged by how
+        many pairs they compare. Default: one probe a row.
+    thresholds : (S, P), or a pair of these with a rival, optional
+        Above its threshold probe p of row s calls an item fake. To be chosen on training groups.
+    abstained : of `ABSTENTIONS`, optional
+        What an item without a score counts: it is ``"dropped"``, gets the score `half`, or the
+        ``"worst"`` there is. Default: a missing score is refused.
+    half : float
+        The score under the rule ``"half"``: at 0, probability 0.5, as SBI's evaluation does
+        without saying so (Shiohara & Yamasaki, CVPR 2022).
+    method : of `resampling.METHODS`
+        ``"percentile"``; ``"expanded"``, its tails widened for few groups as Student's t would
+        (Hesterberg, *What Teachers Should Know About the Bootstrap*, The American Statistician
+        69, 2015); or ``"bca"`` (Efron, *Better Bootstrap Confidence Intervals*, JASA 82, 1987),
+        widened too. With 15 or 20 groups the plain ones cover near 91 %, see `seglib.simulation`.
+    within : bool
+        Draw also items, with replacement, within each group drawn. That counts their chance
+        twice (Davison & Hinkley, *Bootstrap Methods and their Application*, 1997, section 3.8):
+        nominal 95 % intervals then cover nearly always, see `seglib.simulation`.
 
     Raises
     ------
-    OneClass
+    BadItems, MissingScores, OneClass, NoThreshold, seglib.errors.UnknownName
+
+    Notes
+    -----
+    A group drawn twice stands for two groups, but the AUC does not compare its copies with each
+    other: resamples would hold more pairs within a group than the sample, and be off centre. What
+    that takes from the spread, tails other than the plain percentile's give back.
+    BCa's acceleration is that of the delete-one-group jackknife. Of more groups than
+    `resampling.JACKKNIFE` it deletes blocks, drawn at random: second and third moments of sums of
+    independent influences add up, so their ratio stays.
     """
-    wins = _wins(labels, np.atleast_2d(scores), groups, probes)
-    return _interval(wins.auc(), wins.resampled(seed), wins)
+    metrics = _asked(metrics, thresholds)
+    known("method", method, resampling.METHODS)
+    several = [scores] if rival is None else [scores, rival]
+    each = [thresholds] if rival is None or thresholds is None else list(thresholds)
+    each = each * len(several) if thresholds is None else each
+    if len(each) != len(several):
+        raise BadItems(
+            f"found thresholds of {len(each)} detectors; expected a pair, those of the scores and "
+            "those of the rival."
+        )
+    items = Items.of(labels, several, groups, probes, abstained, half)
+    detectors = [_Detector.of(items, *one) for one in zip(items.scores, each, strict=True)]
+    estimate = partial(_estimated, metrics, detectors)
+    value = estimate([(np.ones((1, items.count)), np.ones((1, len(items.fake))))])
+    resampled = deleted = value
+    if items.fewest_groups > 1:
+        resampled = estimate(resampling.drawn(items.groups, items.count, seed, within))
+        if method == "bca":
+            deleted = estimate(resampling.deleted(items.groups, items.count, seed))
+    found = {}
+    for name in metrics:
+        kept = detectors[0].influence if name == "auc" else 1.0
+        samples = value[name][0], resampled[name], deleted[name]
+        ends = resampling.ends(method, items.fewest_groups, kept, *samples)
+        found[name] = _interval(items, value[name][0], *ends, method)
+    return found
+
+
+def auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, **options) -> Interval:
+    """Area under the ROC curve with a group-bootstrap interval; options as in `measures`."""
+    return measures(labels, scores, groups, ["auc"], **options)["auc"]
 
 
 def difference(
@@ -78,96 +163,219 @@ def difference(
     a: np.ndarray,
     b: np.ndarray,
     groups: np.ndarray,
-    seed: int = 0,
-    probes: np.ndarray | None = None,
+    metric: str = "auc",
+    **options,
 ) -> Interval:
-    """``AUC(a) - AUC(b)`` on the items that both have scored, resampled together; see `auc`."""
-    a, b = np.atleast_2d(a), np.atleast_2d(b)
-    both = ~(np.isnan(a).any(0) | np.isnan(b).any(0))
-    first, second = (_wins(labels, np.where(both, s, np.nan), groups, probes) for s in (a, b))
-    return _interval(
-        first.auc() - second.auc(), first.resampled(seed) - second.resampled(seed), first
+    """The metric of a less that of b, on the same items, resampled together; see `measures`."""
+    return measures(labels, a, groups, [metric], rival=b, **options)[metric]
+
+
+def delong(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray | None = None,
+    rival: np.ndarray | None = None,
+) -> Interval:
+    """AUC, or its difference to a rival's, with an interval by normal approximation.
+
+    A second opinion without resampling. Each fake's share of bona fide items below it, and each
+    bona fide item's share of fakes above, take mid-ranks (DeLong, DeLong & Clarke-Pearson,
+    Biometrics 44, 1988; Sun & Xu, IEEE Signal Processing Letters 21, 2014). With groups the
+    shares are summed within each before their variance is taken (Obuchowski, *Nonparametric
+    Analysis of Clustered ROC Curve Data*, Biometrics 53, 1997). Taught in chapter 03.
+
+    Parameters
+    ----------
+    labels, scores, groups, rival
+        As in `measures`. Without groups every item is its own.
+
+    Raises
+    ------
+    BadItems, MissingScores, OneClass
+    """
+    groups = np.arange(len(labels)) if groups is None else groups
+    several = [scores] if rival is None else [scores, rival]
+    items = Items.of(labels, several, groups)
+    fake, count = items.fake, items.count
+    shares = [np.mean([roc.placements(fake, row) for row in rows], 0) for rows in items.scores]
+    share = shares[0] if rival is None else shares[0] - shares[1]
+    value = share[fake].mean()
+    reach = np.nan
+    if items.fewest_groups > 1:
+        sums = [
+            np.bincount(items.groups[kind], share[kind] - value, count) / kind.sum()
+            for kind in (fake, ~fake)
+        ]
+        variance = resampling.factor(count) * 2 * (sums[0] @ sums[1]) + sum(
+            resampling.factor(len(np.unique(items.groups[kind]))) * (own @ own)
+            for kind, own in zip((fake, ~fake), sums, strict=True)
+        )
+        reach = stats.norm.isf((1 - resampling.LEVEL) / 2) * np.sqrt(max(variance, 0))
+    return _interval(items, value, value - reach, value + reach, "delong")
+
+
+def reliability(
+    labels: np.ndarray, scores: np.ndarray, bins: int = 10, abstained: str | None = None
+) -> pd.DataFrame:
+    """How often items of one predicted probability are fake, in bins of equal counts.
+
+    Parameters
+    ----------
+    labels, scores, abstained
+        As in `measures`; all rows of scores count as items.
+
+    Returns
+    -------
+    DataFrame with the columns ``predicted`` (mean probability), ``observed`` (share of fakes) and
+    ``items``, one row a bin; scores that are equal share a bin, so there may be fewer.
+
+    Raises
+    ------
+    BadItems, MissingScores, OneClass
+    """
+    items = Items.of(labels, [scores], np.arange(len(labels)), abstained=abstained)
+    predicted = expit(items.scores[0]).ravel()
+    edges = np.quantile(predicted, np.arange(1, bins) / bins)
+    table = pd.DataFrame(
+        {"predicted": predicted, "observed": np.tile(items.fake, len(items.scores[0]))}
     )
+    found = table.groupby(np.searchsorted(edges, predicted))
+    means = found.mean().assign(items=found.size())
+    return means.reset_index(drop=True).rename_axis("bin")
+
+
+def _interval(items: Items, value: float, low: float, high: float, method: str) -> Interval:
+    groups = len(np.unique(items.groups))
+    ends = float(value), float(low), float(high)
+    return Interval(*ends, len(items.fake), groups, items.coverage, method)
+
+
+def _asked(metrics: Sequence[str] | None, thresholds: object) -> tuple[str, ...]:
+    """The metrics asked for, all by default; accuracy only where there are thresholds."""
+    if metrics is None:
+        return tuple(name for name in METRICS if thresholds is not None or name != "accuracy")
+    for name in metrics:
+        known("metric", name, METRICS)
+    if "accuracy" in metrics and thresholds is None:
+        raise NoThreshold(
+            "accuracy was asked for, and no thresholds were given. Pass those that the probe "
+            "chose on its training groups; one chosen on these items would flatter it."
+        )
+    return tuple(metrics)
+
+
+# -- the estimate ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Wins:
-    """How often fakes of one group score above bona fide items of another.
+class _Stratum:
+    """What one probe scored in one row; wins and pairs ``(G,)`` are those within each group."""
 
-    An AUC of any resample of groups is a ratio of two quadratic forms in how often each group
-    was drawn; nothing has to be sorted again. wins and pairs are ``(G, G)``, fakes by bona fide,
-    summed over seeds; fakes and reals are ``(G,)`` counts of items.
-    """
-
+    ranking: roc.Ranking
     wins: np.ndarray
     pairs: np.ndarray
-    fakes: np.ndarray
-    reals: np.ndarray
-    coverage: float
 
-    def auc(self, drawn: np.ndarray | None = None) -> np.ndarray:
-        """AUC for ``(..., G)`` draw counts; NaN where a draw holds no pair to compare.
-
-        A group drawn twice stands for two groups, but its copies are not compared with each
-        other: resamples would hold more pairs within a group than the sample, and be off centre.
-        """
-        drawn = np.ones(len(self.fakes)) if drawn is None else drawn
-
-        def total(pairs: np.ndarray) -> np.ndarray:
-            own = np.diag(pairs)
-            return ((drawn @ (pairs - np.diag(own))) * drawn).sum(-1) + drawn @ own
-
-        with np.errstate(invalid="ignore"):
-            return total(self.wins) / total(self.pairs)
-
-    def resampled(self, seed: int) -> np.ndarray:
-        """AUC of `RESAMPLES` draws of as many groups as there are, the same for one seed."""
-        count = len(self.fakes)
-        rng = np.random.default_rng(seed)
-        return self.auc(rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES))
+    @classmethod
+    def of(cls, items: Items, scores: np.ndarray, chosen: np.ndarray) -> _Stratum:
+        fake, groups = items.fake[chosen], items.groups[chosen]
+        levels, level = np.unique(scores[chosen], return_inverse=True)
+        place = groups * len(levels) + level  # by group, then by score
+        reals, fakes = np.sort(place[~fake]), place[fake]
+        # Ties count half: the mean of "below" and "not above".
+        below = sum(np.searchsorted(reals, fakes, side) for side in ("left", "right")) / 2
+        below -= np.searchsorted(reals, groups[fake] * len(levels))
+        wins = np.bincount(groups[fake], below, items.count)
+        counts = [np.bincount(groups[kind], minlength=items.count) for kind in (fake, ~fake)]
+        return cls(roc.Ranking.of(items.fake, scores, chosen), wins, np.multiply(*counts))
 
 
-def _wins(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, probes: np.ndarray | None
-) -> _Wins:
-    labels, (names, groups) = np.asarray(labels), np.unique(groups, return_inverse=True)
-    scored = ~np.isnan(scores).any(0)
-    fake, real = (labels == 1) & scored, (labels == 0) & scored
-    if not fake.any() or not real.any():
-        raise OneClass(
-            f"{fake.sum()} fake and {real.sum()} bona fide items have a score; an AUC needs at "
-            "least one of each. Check the labels (1 = fake) and the coverage."
-        )
-    wins, pairs = np.zeros((2, len(names), len(names)))
-    by_probe = np.zeros(scores.shape, int) if probes is None else np.atleast_2d(probes)
-    for row, made in zip(scores, by_probe, strict=True):
-        for probe in np.unique(made):
-            rivals, theirs = fake & (made == probe), real & (made == probe)
-            members = np.bincount(groups[rivals], minlength=len(names))
-            for column in np.unique(groups[theirs]):
-                reals = np.sort(row[theirs & (groups == column)])
-                # Ties count half: the mean of "below" and "not above".
-                above = np.searchsorted(reals, row[rivals], "left")
-                above = (above + np.searchsorted(reals, row[rivals], "right")) / 2
-                wins[:, column] += np.bincount(groups[rivals], above, len(names))
-                pairs[:, column] += members * len(reals)
-    counts = [np.bincount(groups[kind], minlength=len(names)) for kind in (fake, real)]
-    return _Wins(wins, pairs, *counts, coverage=float(scored.mean()))
+@dataclass(frozen=True)
+class _Detector:
+    """One detector's scores: strata in which only the order counts, and means over its rows.
 
-
-def _interval(value: float, resampled: np.ndarray, wins: _Wins) -> Interval:
-    """The percentile interval, its tails widened for few groups as Student's t would.
-
-    With 15 or 20 groups the plain one covers nearer 90 than 95 %. The expansion is Hesterberg's
-    (*What Teachers Should Know About the Bootstrap*, The American Statistician 69, 2015). A class
-    that stands on a single group tells nothing of how groups differ: no interval, NaN.
+    rows: how many; means: for accuracy and Brier score what each item adds, ``(N,)``.
     """
-    present = wins.fakes + wins.reals
-    low = high = np.nan
-    count = min((wins.fakes > 0).sum(), (wins.reals > 0).sum())
-    if count > 1:
-        t = stats.t.ppf((1 - LEVEL) / 2, count - 1)
-        tail = stats.norm.cdf(t * np.sqrt(count / (count - 1)))
-        low, high = np.nanquantile(resampled, [tail, 1 - tail])
-    items, groups = int(present.sum()), int((present > 0).sum())
-    return Interval(float(value), float(low), float(high), items, groups, wins.coverage)
+
+    rows: int
+    strata: list[_Stratum]
+    means: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, items: Items, scores: np.ndarray, thresholds: np.ndarray | None) -> _Detector:
+        made = np.zeros(scores.shape, int) if items.probes is None else items.probes
+        strata = [
+            _Stratum.of(items, row, chosen)
+            for row, by in zip(scores, made, strict=True)
+            for chosen in (np.flatnonzero(by == probe) for probe in np.unique(by))
+            if 0 < items.fake[chosen].sum() < len(chosen)
+        ]
+        if not strata:
+            raise OneClass(
+                "no probe has scored both a fake and a bona fide item, and scores of two probes "
+                "have no common scale; expected one that has. Check probes and labels."
+            )
+        means = {"brier": ((expit(scores) - items.fake) ** 2).mean(0)}
+        if thresholds is not None:
+            thresholds = np.atleast_2d(thresholds)
+            if len(thresholds) != len(scores) or made.max() >= thresholds.shape[1]:
+                raise BadItems(
+                    f"found thresholds {thresholds.shape} for {len(scores)} rows of scores by "
+                    f"{made.max() + 1} probes; expected one a row and probe, (S, P)."
+                )
+            called = scores > np.take_along_axis(thresholds, made, 1)
+            means["accuracy"] = (called == items.fake).mean(0)
+        return cls(len(scores), strata, means)
+
+    @property
+    def influence(self) -> float:
+        """How much of a group's influence on the AUC is left where copies are not compared.
+
+        Of G groups alike one is compared with G - 1 others, not with G, in a resample that holds
+        it twice. Several probes make up for it: resamples also differ in how much each weighs.
+        """
+        if len(self.strata) > self.rows:
+            return 1.0
+        own = sum(stratum.pairs.sum() for stratum in self.strata)
+        return float(1 - own / sum(stratum.ranking.pairs for stratum in self.strata))
+
+    def values(
+        self, metrics: Sequence[str], drawn: np.ndarray, weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Each metric under ``(B, N)`` weights of the items, ``(B,)``; NaN where there is none.
+
+        drawn ``(B, G)``: how often each group was.
+        """
+        sums, pairs = dict.fromkeys(metrics, 0), 0
+        # So many pairs of copies a group makes, none of which are compared. A second stage draws
+        # each copy's items anew: then this is what they are expected to win.
+        again = drawn * (drawn - 1)
+        ranked = [name for name in metrics if name in RANKED]
+        for stratum in self.strata if ranked else ():
+            curve = stratum.ranking.curve(weights)
+            apart = curve.pairs - again @ stratum.pairs
+            pairs = pairs + np.maximum(apart, 0)
+            for name in ranked:
+                if name == "auc":
+                    total = roc.wins(curve) - again @ stratum.wins
+                else:
+                    total = RANKED[name](curve) * apart
+                sums[name] = sums[name] + np.where(apart > 0, total, 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = {name: sums[name] / pairs for name in ranked}
+            for name in metrics:
+                if name not in RANKED:
+                    found[name] = weights @ self.means[name] / weights.sum(1)
+        return found
+
+
+def _estimated(
+    metrics: Sequence[str],
+    detectors: Sequence[_Detector],
+    chunks: Iterable[tuple[np.ndarray, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Each metric, or its paired difference, for all draws of all chunks."""
+    found = []
+    for drawn, weights in chunks:
+        values = [detector.values(metrics, drawn, weights) for detector in detectors]
+        found.append([np.subtract.reduce([value[name] for value in values]) for name in metrics])
+    return dict(zip(metrics, np.concatenate(found, axis=1), strict=True))

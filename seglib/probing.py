@@ -1,35 +1,143 @@
-"""The probe: standardise, then logistic regression. Its strength is chosen across people.
+"""The probe: condition a descriptor, then logistic regression, then calibrate.
 
-The probe *is* a scikit-learn pipeline; nothing here is ours but the grouping. Rows without a
-descriptor (NaN: no token of the part) are left out of training and get no score. On disk a
-probe is safetensors and a JSON card beside it: loading executes nothing. Taught in chapter 03.
+The probe *is* a scikit-learn pipeline; ours is only who counts how much and who is kept apart.
+Each video weighs the same however many frames it has, and then each class the same. Strength,
+calibration and threshold come from training people who were held out of the probe that scored
+them. Rows without a descriptor (NaN: no token of the part) are left out of training and get no
+score.
+
+Five conditionings, as many as the companion paper (arXiv 2603.26387) compares. ``none``; ``l2``:
+each row to the norm sqrt(D), so that C means as much as for the others; ``layernorm``: each row
+to mean 0 and variance 1 (Ba et al., arXiv 1607.06450); ``standardise``: each feature to mean 0
+and variance 1 over the training rows; ``ln-affine``: layernorm, then an affine map of each feature
+learned from the training rows, that is, standardise. The paper means the affine map of the
+backbone's own output norm; our tokens are taken behind it, so that this one is our reading.
+
+On disk probes are safetensors and a JSON card beside them: loading executes nothing. Taught in
+chapter 03.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import numpy as tensors
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.model_selection import PredefinedSplit, StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler, normalize
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import has_fit_parameter
 
-from seglib import files
-from seglib.errors import SeglibError
+from seglib import __version__, files
+from seglib.errors import SeglibError, unknown_name
 from seglib.recipe import Recipe
+
+SEEDS = (0, 1, 2)
+EPSILON = 1e-6  # under the root of LayerNorm, as in DINOv2
+FLATTEST = 0.01  # log-odds a standard deviation of the logits: the least that Platt may say
+FORMAT = 1  # raised when the files change their form
+ARRAYS = ("weight", "bias", "C", "slope", "offset", "threshold")
+SCALER = ("mean", "scale")  # only where the conditioning standardises
+MATRICES = ("weight", *SCALER)  # a row a seed; the others hold a number a seed
+NOTES = {
+    "what": "Linear probes, one a seed, on frozen descriptors of face parts. A score is the "
+    "log-odds of fake at even odds of both classes; a video's is the mean over its frames.",
+    "limits": "Calibrated on the kinds of forgery and on the cameras it was trained with. On "
+    "others its log-odds may be far too sure and its ranking may be at chance or inverted. It "
+    "says nothing of who made a picture or why.",
+    "licence": "The code is MIT. What was learned derives from the encoder and from the training "
+    "data that are named here: their licences bind whoever passes these files on.",
+    "load": "probes, card = seglib.probing.load(path)",
+}
 
 
 class TooFewGroups(SeglibError, ValueError):
     """Person-disjoint folds need as many groups of each class as there are folds."""
 
 
+class MixedVideo(SeglibError, ValueError):
+    """Rows of one video differ in label or group."""
+
+
 class BadProbe(SeglibError):
     """The files hold no probe, or one for other descriptors."""
+
+
+# -- conditioning -----------------------------------------------------------------------------
+
+
+def _l2(rows: np.ndarray) -> np.ndarray:
+    return normalize(rows) * np.sqrt(rows.shape[1])
+
+
+def _layernorm(rows: np.ndarray) -> np.ndarray:
+    centred = rows - rows.mean(1, keepdims=True)
+    return centred / np.sqrt(rows.var(1, keepdims=True) + EPSILON)
+
+
+CONDITIONINGS = {
+    "none": (),
+    "l2": (FunctionTransformer(_l2),),
+    "layernorm": (FunctionTransformer(_layernorm),),
+    "standardise": (StandardScaler(),),
+    "ln-affine": (FunctionTransformer(_layernorm), StandardScaler()),
+}
+
+
+def _pipeline(conditioning: str, C: float) -> Pipeline:
+    return make_pipeline(*map(clone, CONDITIONINGS[conditioning]), _classifier(C))
+
+
+def _classifier(C: float) -> LogisticRegression:
+    # Same optimum as scikit-learn's default solver, but without its hundreds of tiny steps.
+    return LogisticRegression(C=C, solver="newton-cg")
+
+
+# -- the probe --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted pipeline and how to read it.
+
+    conditioning: a name of `CONDITIONINGS`; pipeline: it, then the classifier, whose
+    ``decision_function`` gives logits. ``slope * logit + offset`` are calibrated log-odds at even
+    odds of both classes. threshold: the log-odds above which to call an item fake.
+    """
+
+    conditioning: str
+    pipeline: Pipeline
+    slope: float
+    offset: float
+    threshold: float
+
+    @property
+    def C(self) -> float:
+        """Inverse strength of the L2 penalty that was chosen."""
+        return self.pipeline[-1].C
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Scores of items by probes that had not met their people.
+
+    scores ``(S, N)``: calibrated log-odds, a row a seed; folds ``(S, N)`` int: the fold in which
+    an item was tested (`outer_folds`), which is also the number of the probe that scored it;
+    thresholds ``(S, folds)``: of each probe, from its own training people.
+    """
+
+    scores: np.ndarray
+    folds: np.ndarray
+    thresholds: np.ndarray
 
 
 def fit(
@@ -38,8 +146,15 @@ def fit(
     groups: np.ndarray,
     recipe: Recipe,
     seed: int = 0,
-) -> Pipeline:
-    """Train on all rows that have a descriptor; choose C by person-disjoint cross-validation.
+    videos: np.ndarray | None = None,
+) -> Probe:
+    """Train on all rows that have a descriptor.
+
+    C is the value of the recipe's grid with the best AUC of held-out videos (a grid for linear
+    probes: Alain & Bengio, arXiv 1610.01644), of equals the smallest. Only videos of one fold are
+    compared with each other, as two probes have no common scale (Forman & Scholz,
+    *Apples-to-Apples in Cross-Validation Studies*, SIGKDD Explorations 12(1), 2010). The same
+    held-out logits give calibration and threshold.
 
     Parameters
     ----------
@@ -48,33 +163,72 @@ def fit(
     groups : (N,)
         No group is on both sides of a fold.
     recipe : Recipe
-        Its ``c_grid`` (Alain & Bengio, arXiv 1610.01644, for linear probes in general; DINOv3's
-        own evaluation sweeps C in the same manner).
+        Its ``conditioning``, ``c_grid`` and ``inner_folds``.
     seed : int
         Which people fall into which fold.
+    videos : (N,), optional
+        Which video each row is a frame of. Default: each row is an item of its own.
+
+    Raises
+    ------
+    TooFewGroups, MixedVideo
     """
     seen = ~np.isnan(descriptors).any(1)
-    # Same optimum as scikit-learn's default solver, but ten times sooner on a few hundred rows:
-    # lbfgs spends its time in hundreds of tiny products that threads of BLAS then quarrel over.
-    classifier = LogisticRegression(solver="newton-cg")
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), classifier),
-        {"logisticregression__C": list(recipe.c_grid)},
-        scoring="roc_auc",
-        cv=_folds(labels[seen], groups[seen], recipe.inner_folds, seed),
-        n_jobs=1,
-    )
-    search.fit(descriptors[seen], labels[seen], groups=groups[seen])
-    return search.best_estimator_
+    # In single precision the solver's line search gives up now and then.
+    rows, labels, groups = descriptors[seen].astype(float), np.asarray(labels)[seen], groups[seen]
+    videos = np.arange(len(rows)) if videos is None else np.asarray(videos)[seen]
+    folds = _tested_in(labels, groups, recipe.inner_folds, seed)
+    first, which, frames = _frames(videos, labels, groups)
+    labelled, tested_in = labels[first], folds[first]
+    weights = (compute_sample_weight("balanced", labelled) / frames)[which]
+    held_out = {}
+    for C in sorted(recipe.c_grid):
+        pipeline = _pipeline(recipe.conditioning, C)
+        logits = cross_val_predict(
+            pipeline, rows, labels, cv=PredefinedSplit(folds), method="decision_function",
+            params=_weighting(pipeline, weights),
+        )  # fmt: skip
+        held_out[C] = np.bincount(which, logits) / frames
+    C = max(held_out, key=lambda C: _auc(labelled, held_out[C], tested_in))
+    slope, offset = _calibration(labelled, held_out[C])
+    threshold = _threshold(labelled, slope * held_out[C] + offset)
+    pipeline = _pipeline(recipe.conditioning, C)
+    pipeline.fit(rows, labels, **_weighting(pipeline, weights))
+    return Probe(recipe.conditioning, pipeline, slope, offset, threshold)
 
 
-def score(probe: Pipeline, descriptors: np.ndarray) -> np.ndarray:
-    """Logits ``(N,)``, higher is more fake; NaN for a row without a descriptor."""
+def score(probe: Probe, descriptors: np.ndarray) -> np.ndarray:
+    """Calibrated log-odds ``(N,)``, higher is more fake; NaN for a row without a descriptor.
+
+    They are an affine map of the logits: their mean over a video's frames is the calibrated mean
+    logit, exactly.
+    """
     seen = ~np.isnan(descriptors).any(1)
     scores = np.full(len(descriptors), np.nan)
     if seen.any():
-        scores[seen] = probe.decision_function(descriptors[seen])
+        logits = probe.pipeline.decision_function(descriptors[seen].astype(float))
+        scores[seen] = probe.slope * logits + probe.offset
     return scores
+
+
+def fit_seeds(
+    descriptors: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    recipe: Recipe,
+    seeds: Sequence[int] = SEEDS,
+    videos: np.ndarray | None = None,
+) -> tuple[Probe, ...]:
+    """A probe a seed; see `fit`.
+
+    Each seed leaves out another one of the recipe's ``folds`` of the people, so that the seeds
+    differ in what was learned from.
+    """
+    probes = []
+    for kept, seed in zip(outer_folds(labels, groups, recipe, seeds) > 0, seeds, strict=True):
+        frames = None if videos is None else videos[kept]
+        probes.append(fit(descriptors[kept], labels[kept], groups[kept], recipe, seed, frames))
+    return tuple(probes)
 
 
 def out_of_fold(
@@ -82,39 +236,30 @@ def out_of_fold(
     labels: np.ndarray,
     groups: np.ndarray,
     recipe: Recipe,
-    seeds: Sequence[int] = (0, 1, 2),
-) -> np.ndarray:
-    """Scores ``(S, N)`` in which nobody was scored by a probe that had seen them.
-
-    One row a seed. Which probe gave a score is what `outer_folds` says of the same arguments.
-    """
+    seeds: Sequence[int] = SEEDS,
+) -> HeldOut:
+    """Score each row by probes that were trained on the other folds of people; see `fit`."""
     scores = np.full((len(seeds), len(labels)), np.nan)
-    for row, where, seed in zip(
-        scores, outer_folds(labels, groups, recipe, seeds), seeds, strict=True
-    ):
+    thresholds = np.zeros((len(seeds), recipe.folds))
+    folds = outer_folds(labels, groups, recipe, seeds)
+    for row, seed in enumerate(seeds):
         for fold in range(recipe.folds):
-            train, test = where != fold, where == fold
+            train, test = folds[row] != fold, folds[row] == fold
             probe = fit(descriptors[train], labels[train], groups[train], recipe, seed)
-            row[test] = score(probe, descriptors[test])
-    return scores
+            scores[row, test] = score(probe, descriptors[test])
+            thresholds[row, fold] = probe.threshold
+    return HeldOut(scores, folds, thresholds)
 
 
 def outer_folds(
-    labels: np.ndarray, groups: np.ndarray, recipe: Recipe, seeds: Sequence[int] = (0, 1, 2)
+    labels: np.ndarray, groups: np.ndarray, recipe: Recipe, seeds: Sequence[int] = SEEDS
 ) -> np.ndarray:
-    """Who is tested in which of the ``recipe.folds`` folds, ``(S, N)`` integers, one row a seed.
-
-    A fold is also the number of the probe that scored it.
-    """
-    where = np.zeros((len(seeds), len(labels)), int)
-    for row, seed in zip(where, seeds, strict=True):
-        splits = _folds(labels, groups, recipe.folds, seed).split(labels, labels, groups)
-        for fold, (_, test) in enumerate(splits):
-            row[test] = fold
-    return where
+    """Who is tested in which of the recipe's ``folds``, ``(S, N)`` int, a row a seed."""
+    return np.stack([_tested_in(labels, groups, recipe.folds, seed) for seed in seeds])
 
 
-def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> StratifiedGroupKFold:
+def _tested_in(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Which of the person-disjoint folds each row is tested in, ``(N,)`` int."""
     found = [len(np.unique(groups[labels == kind])) for kind in (0, 1)]
     if min(found) < folds:
         raise TooFewGroups(
@@ -122,48 +267,200 @@ def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> Str
             f"{folds} folds; expected at least as many of each as folds. Add people, or lower "
             "`folds` or `inner_folds` in the recipe."
         )
-    return StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    tested_in = np.zeros(len(labels), int)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for fold, (_, test) in enumerate(splitter.split(labels, labels, groups)):
+        tested_in[test] = fold
+    return tested_in
+
+
+def _frames(
+    videos: np.ndarray, labels: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of V videos the first row ``(V,)``, the video of each row ``(N,)``, and their rows ``(V,)``.
+
+    Raises
+    ------
+    MixedVideo
+    """
+    names, first, which, frames = np.unique(
+        videos, return_index=True, return_inverse=True, return_counts=True
+    )
+    mixed = (labels[first][which] != labels) | (groups[first][which] != groups)
+    if mixed.any():
+        raise MixedVideo(
+            f"rows of video '{names[which[mixed][0]]}' have several labels or groups; expected one "
+            "of each. Give every video an identifier of its own, never a file stem."
+        )
+    return first, which, frames
+
+
+def _auc(labels: np.ndarray, logits: np.ndarray, folds: np.ndarray) -> float:
+    """Mean over the folds; in each there is a video of either class, as there were groups."""
+    within = [folds == fold for fold in np.unique(folds)]
+    return np.mean([roc_auc_score(labels[fold], logits[fold]) for fold in within])
+
+
+def _weighting(pipeline: Pipeline, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """The weights, for every step that takes them."""
+    takers = [name for name, step in pipeline.steps if has_fit_parameter(step, "sample_weight")]
+    return {f"{name}__sample_weight": weights for name in takers}
+
+
+def _calibration(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of Platt scaling, both classes weighing the same.
+
+    With the targets of Platt (*Probabilistic Outputs for Support Vector Machines*, 1999), which
+    stop short of 0 and 1: perfectly separated logits get a finite slope. A probe whose held-out
+    logits point the wrong way learned nothing that it should be believed for: its ranking stays,
+    its log-odds stay near 0.
+    """
+    weights = compute_sample_weight("balanced", labels)
+    scaler = StandardScaler()
+    units = scaler.fit_transform(logits[:, None], sample_weight=weights)
+    count = np.bincount(labels)[labels]
+    sure = (count + 1) / (count + 2)
+    platt = _classifier(np.inf)
+    # A target between 0 and 1 is an item of either class, with the weights divided.
+    platt.fit(
+        np.concatenate([units, units]),
+        np.concatenate([labels, 1 - labels]),
+        sample_weight=np.concatenate([weights * sure, weights * (1 - sure)]),
+    )
+    slope, offset = platt.coef_.item(), platt.intercept_.item()
+    if slope < FLATTEST:
+        slope, offset = FLATTEST, 0.0
+    slope /= scaler.scale_.item()
+    return slope, offset - slope * scaler.mean_.item()
+
+
+def _threshold(labels: np.ndarray, odds: np.ndarray) -> float:
+    """The log-odds above which to say fake: best balanced accuracy, in the middle of its gap.
+
+    Of several gaps between neighbours that are equally good the widest. Where no gap beats
+    answering always the same, even odds: 0.
+    """
+    false, true, cuts = roc_curve(labels, odds, drop_intermediate=False)
+    gain, gaps = (true - false)[1:-1], -np.diff(cuts[1:])
+    if not gain.size or gain.max() <= 0:
+        return 0.0
+    best = np.argmax(np.where(np.isclose(gain, gain.max()), gaps, 0))
+    return float(cuts[1:][best] - gaps[best] / 2)
 
 
 # -- on disk ----------------------------------------------------------------------------------
 
 
-def save(probe: Pipeline, path: Path, card: dict) -> None:
-    """Write ``path`` (safetensors) and a card of what was trained how beside it (JSON)."""
-    scaler, classifier = probe[0], probe[-1]
-    numbers = {
-        "mean": scaler.mean_,
-        "scale": scaler.scale_,
-        "weight": classifier.coef_,
-        "bias": classifier.intercept_,
+def save(probes: Sequence[Probe], path: Path, card: dict) -> None:
+    """Write the probes of several seeds and, beside them, the card of what was trained how.
+
+    Parameters
+    ----------
+    probes : sequence of Probe
+        Of one conditioning and one width, as `fit_seeds` gives them.
+    path : Path
+        Of the safetensors file; the card has the same name and the suffix ``.json``.
+    card : dict
+        What only the caller knows: view, recipe, networks, training data, metrics. What the
+        probes say of themselves is added.
+    """
+    content = tensors.save(_stacked(probes))
+    own = {
+        "format": FORMAT,
+        "made_by": f"seglib {__version__}",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        **NOTES,
+        "conditioning": probes[0].conditioning,
+        "width": probes[0].pipeline[-1].n_features_in_,
+        "C": [probe.C for probe in probes],
+        "threshold": [probe.threshold for probe in probes],
+        "calibration": [{"slope": probe.slope, "offset": probe.offset} for probe in probes],
     }
-    card = card | {"C": classifier.C}
     with files.replacing(path) as part:
-        save_file({name: np.ascontiguousarray(array) for name, array in numbers.items()}, part)
+        part.write_bytes(content)
         with files.replacing(path.with_suffix(".json")) as written:
-            written.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+            written.write_text(json.dumps(card | own, indent=1) + "\n", encoding="utf-8")
 
 
-def load(path: Path) -> tuple[Pipeline, dict]:
-    """The probe and its card, as `save` wrote them.
+def load(path: Path) -> tuple[tuple[Probe, ...], dict]:
+    """The probes and their card, as `save` wrote them; scores are the same to the last bit.
 
     Raises
     ------
     BadProbe
-        A file is absent, cut, or something else.
+        A file is absent, cut or something else, or the two do not belong together.
     """
     try:
         card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        numbers = load_file(path)
-        mean, scale, weight, bias = (numbers[n] for n in ("mean", "scale", "weight", "bias"))
-        scaler, classifier = StandardScaler(), LogisticRegression(C=card["C"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise BadProbe(
-            f"{path} and its card hold no probe ({error}); expected what `seglib train` writes. "
-            "Train it again."
-        ) from error
-    scaler.mean_, scaler.scale_, scaler.var_ = mean, scale, scale**2
-    scaler.n_features_in_ = classifier.n_features_in_ = len(mean)
-    classifier.coef_, classifier.intercept_ = weight, bias
-    classifier.classes_ = np.array([0, 1])
-    return make_pipeline(scaler, classifier), card
+        content = path.read_bytes()
+        arrays = tensors.load(content)
+    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
+        raise _bad(path, str(error)) from error
+    if not isinstance(card, dict):
+        raise _bad(path, f"the card holds a {type(card).__name__}")
+    if card.get("format") != FORMAT:
+        raise _bad(path, f"the card says format {card.get('format')!r}, not {FORMAT}")
+    if card.get("sha256") != hashlib.sha256(content).hexdigest():
+        raise _bad(path, "the card belongs to another file: its sha256 differs")
+    conditioning = card.get("conditioning")
+    if conditioning not in list(CONDITIONINGS):
+        raise _bad(path, str(unknown_name("conditioning", conditioning, CONDITIONINGS)))
+    _check(path, arrays, conditioning)
+    return tuple(_rebuilt(conditioning, arrays, seed) for seed in range(len(arrays["C"]))), card
+
+
+def _scaler(pipeline: Pipeline) -> StandardScaler | None:
+    return pipeline.named_steps.get("standardscaler")
+
+
+def _stacked(probes: Sequence[Probe]) -> dict[str, np.ndarray]:
+    """All numbers of several probes, a row each."""
+    classifiers = [probe.pipeline[-1] for probe in probes]
+    scalers = [_scaler(probe.pipeline) for probe in probes]
+    arrays = {
+        "weight": [classifier.coef_[0] for classifier in classifiers],
+        "bias": [classifier.intercept_[0] for classifier in classifiers],
+        **{name: [getattr(probe, name) for probe in probes] for name in ARRAYS[2:]},
+    }
+    if None not in scalers:
+        arrays |= {name: [getattr(one, f"{name}_") for one in scalers] for name in SCALER}
+    return {name: np.array(rows, float) for name, rows in arrays.items()}
+
+
+def _rebuilt(conditioning: str, arrays: dict[str, np.ndarray], seed: int) -> Probe:
+    """The way back of `_stacked`, for one row."""
+    one = {name: rows[seed] for name, rows in arrays.items()}
+    pipeline = _pipeline(conditioning, float(one["C"]))
+    classifier, scaler = pipeline[-1], _scaler(pipeline)
+    classifier.coef_, classifier.intercept_ = one["weight"][None], one["bias"][None]
+    classifier.classes_, classifier.n_features_in_ = np.array([0, 1]), len(one["weight"])
+    if scaler is not None:
+        scaler.mean_, scaler.scale_, scaler.var_ = one["mean"], one["scale"], one["scale"] ** 2
+        scaler.n_features_in_ = len(one["weight"])
+    return Probe(conditioning, pipeline, *(float(one[name]) for name in ARRAYS[3:]))
+
+
+def _check(path: Path, arrays: dict[str, np.ndarray], conditioning: str) -> None:
+    """Refuse arrays that no probe can be rebuilt from."""
+    expected = set(ARRAYS)
+    if _scaler(_pipeline(conditioning, 1.0)) is not None:
+        expected |= set(SCALER)
+    if set(arrays) != expected:
+        raise _bad(path, f"arrays {sorted(arrays)} where {conditioning} has {sorted(expected)}")
+    shape = arrays["weight"].shape
+    if len(shape) != 2 or 0 in shape:
+        raise _bad(path, f"weight is {shape} where (seeds, width) is expected")
+    for name, array in arrays.items():
+        if array.shape != (shape if name in MATRICES else shape[:1]) or array.dtype != float:
+            raise _bad(path, f"{name} is {array.dtype} {array.shape} beside a weight {shape}")
+        if not np.isfinite(array).all():
+            raise _bad(path, f"{name} holds a number that is not finite")
+        if name in ("C", "scale", "slope") and (array <= 0).any():
+            raise _bad(path, f"{name} holds a number that is not above 0")
+
+
+def _bad(path: Path, found: str) -> BadProbe:
+    return BadProbe(
+        f"{path} and its card hold no probe ({found}); expected what `seglib train` writes. "
+        "Train it again."
+    )

@@ -18,32 +18,21 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
-from seglib import datasets, evaluation, extraction, files, manifest, probing, published
-from seglib import recipe as recipes
+from seglib import datasets, evaluation, extraction, files, manifest, probing, results
 from seglib.errors import SeglibError
-from seglib.evaluation import Scores
+from seglib.evaluation import Detector
 from seglib.extraction import Extractor
+from seglib.probing import Probe
 from seglib.recipe import Recipe
 from seglib.regions import PARTS
 from seglib.store import NoStore, Store, StoreMismatch
 
 TRAIN, TARGETS = "ffpp", ("celebdf", "dfd", "dfdc")
-# Where a claim of the paper is found in a record: test, view, column.
-CLAIMED = {
-    "celebdf-mouth": ("celebdf, largest face", "mouth", "auc"),
-    "dfd": ("dfd, largest face", "mouth", "auc"),
-    "cls-instead-of-region": ("celebdf, largest face", "cls", "lead"),
-    "farl-instead-of-dinov3": ("celebdf, largest face", "farl-b mouth", "lead"),
-}
-SAME_WEIGHTS = ("dinov3-l", "timm/vit_large_patch16_dinov3.lvd1689m")
-NOT_RUN = "not run here"
 MASKED = ("dfd",)  # whose fakes show untouched faces too: both rules of choosing are reported
 VIEWS = (*(part for part in PARTS if part != "face"), "cls")
-RESULTS, RECORD = Path(__file__).parents[1] / "results", "reproduction.json"
+RUN = "run"  # beside the records: manifests, probes, and what became of the run
 ABLATION = {"backbone": "farl-b", "normalisation": "clip"}  # FaRL's features, ViT-B/16
 
 
@@ -52,49 +41,15 @@ class NothingToReproduce(SeglibError):
 
 
 def load(mode: str) -> dict | None:
-    """The record of a run, as `Reproduction.save` wrote it; None where nobody ran it.
+    """What became of a run, as `Reproduction.save` wrote it; None where nobody ran it.
 
-    It is looked for in ``results`` of the working folder, then of the project.
+    It is looked for in ``results`` of the working folder, then among the published results.
     """
-    for folder in (Path("results"), RESULTS):
-        path = folder / mode / RECORD
+    for folder in (Path("results"), results.FOLDER):
+        path = folder / mode / RUN / "reproduction.json"
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
     return None
-
-
-def beside_claims(record: dict | None) -> pd.DataFrame:
-    """The paper's claims, and what a record of `load` says of each, with its interval.
-
-    A record answers only for the paper's own recipe and for whole data sets.
-
-    Returns
-    -------
-    DataFrame with the columns claim, paper, unit, here
-    """
-    claims = published.claims()
-    paper = json.loads(json.dumps(dataclasses.asdict(recipes.paper())))
-    ran = {} if record is None else record["recipe"]
-    same = ran.get("backbone") in SAME_WEIGHTS and ran | {"backbone": paper["backbone"]} == paper
-    tests = record["tests"] if same else {}
-    here = [_said(tests, row.claim, row.unit) for row in claims.itertuples()]
-    found = claims.rename(columns={"claim": "key", "sentence": "claim", "value": "paper"})
-    return found.assign(here=here)[["claim", "paper", "unit", "here"]]
-
-
-def _said(tests: dict, claim: str, unit: str) -> str:
-    title, view, column = CLAIMED.get(claim, (None, None, None))
-    test = tests.get(title, {})
-    rows = {row["view"]: row for row in test.get("rows", [])}
-    if view not in rows or rows[view][column] is None or test["against"] != "mouth":
-        return NOT_RUN
-    if test["incomplete"]:
-        return f"{NOT_RUN}: {test['incomplete']}"
-    prefix = "" if column == "auc" else f"{column}_"
-    values = [rows[view][name] for name in (column, f"{prefix}low", f"{prefix}high")]
-    scale, digits = (100, 1) if unit == "percentage points" else (1, 3)
-    value, low, high = ("?" if v is None else f"{scale * v:.{digits}f}" for v in values)
-    return f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -116,37 +71,43 @@ class Test:
 class Reproduction:
     """What came out, and in `missing` what could not be done and why.
 
-    results has an entry a test: ``rows`` (a row a view, see `evaluation.Scores.table`), ``against``
-    (whose lead they tell), ``resampled_by``, ``methods`` (the region's AUC for each kind of fake),
-    ``coverage`` (frames by class and reason), ``incomplete``. scores has a table a test, a row a
-    video and a column a view. networks are the digests of the weights of each backbone's chain.
+    out is the folder of results; the records of a mode lie in its folder ``MODE``. tests has an
+    entry a test: ``coverage`` (frames by class and reason), ``incomplete`` (what of the data was
+    not there), ``resampled_by``. networks are the digests of the weights of each backbone's chain.
     """
 
     recipe: Recipe
-    results: dict[str, dict[str, object]] = field(default_factory=dict)
-    scores: dict[str, pd.DataFrame] = field(default_factory=dict)
+    out: Path
+    tests: dict[str, dict[str, object]] = field(default_factory=dict)
     networks: dict[str, dict] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
-    def save(self, out: Path) -> None:
-        """Write ``reproduction.json`` and the scores of every video beside it."""
+    @property
+    def run(self) -> Path:
+        """Where manifests, probes and ``reproduction.json`` are kept."""
+        return self.out / self.recipe.mode / RUN
+
+    def records(self) -> list[results.Record]:
+        """What was measured, in the order of the tests."""
+        paths = [self.run.parent / f"{results.slug(title)}.json" for title in self.tests]
+        return [results.load(path) for path in paths if path.exists()]
+
+    def save(self) -> None:
+        """Write ``reproduction.json``: how the records came about, and what is missing."""
         record = {
             "note": str(self.recipe),
             "recipe": dataclasses.asdict(self.recipe),
             "networks": self.networks,
             "made": f"{datetime.now(UTC):%Y-%m-%d}",
             "tests": {
-                title: {key: _plain(value) for key, value in result.items()}
-                for title, result in self.results.items()
+                title: {key: _plain(value) for key, value in test.items()}
+                for title, test in self.tests.items()
             },
             "missing": self.missing,
         }
-        with files.replacing(out / RECORD) as part:
+        with files.replacing(self.run / "reproduction.json") as part:
             text = json.dumps(record, indent=1, ensure_ascii=False)
             part.write_text(text + "\n", encoding="utf-8")
-        for title, table in self.scores.items():
-            name = f"scores-{title.replace(', ', '-').replace(' ', '-')}.csv"
-            table.to_csv(out / name, index=False)
 
 
 def reproduce(
@@ -154,7 +115,7 @@ def reproduce(
 ) -> Reproduction:
     """Do all of the protocol that data and weights allow.
 
-    Interrupted, it goes on from the last complete video. Manifests and probes are kept in `out`.
+    Interrupted, it goes on from the last complete video.
 
     Parameters
     ----------
@@ -164,54 +125,57 @@ def reproduce(
         ``recipe.paper()``, or the demo's for trying the path.
     stores : path-like
         Where descriptor stores are kept.
+    out : path-like
+        Where results are kept, a folder a mode.
 
     Raises
     ------
     NothingToReproduce
         No data set lies under `root`.
     """
-    done = Reproduction(recipe)
-    training, tests = _data(root, out, done)
-    views: dict[str, dict[str, np.ndarray]] = {test.title: {} for test in tests}
+    done = Reproduction(recipe, out)
+    training, tests = _data(root, done)
+    detectors: dict[str, dict[str, Detector]] = {test.title: {} for test in tests}
     for prefix, variant, names in _variants(recipe):
         filled = _fill(training, tests, variant, stores, device, done)
         probes = {}
         for name in names if filled and training is not None else ():
             label = f"{prefix}{name}"
             try:
-                probe = _train(training, filled["largest"], name, variant, out / "probes", label)
+                probe = _train(training, filled["largest"], name, variant, done, label)
                 probes[label] = name, probe
             except SeglibError as error:
                 done.missing.append(f"{label}: {error}")
         for test in tests if filled else ():
             try:
-                _score(test, filled[test.face_choice], probes, views[test.title], done)
+                _score(test, filled[test.face_choice], probes, detectors[test.title], done)
             except SeglibError as error:
                 done.missing.append(f"{test.title}: {error}")
-        done.save(out)  # the next variant may take days
+        done.save()  # the next variant may take days
     return done
 
 
 def _score(
-    test: Test, store: Store, probes: dict, views: dict[str, np.ndarray], done: Reproduction
+    test: Test, store: Store, probes: dict, detectors: dict[str, Detector], done: Reproduction
 ) -> None:
     """Add the scores of one variant's probes to a test, and measure anew."""
     uids = test.table.video_uid
     outcomes = evaluation.coverage(test.table, store.ledger(uids))
-    done.results.setdefault(test.title, {"coverage": outcomes, "incomplete": test.incomplete})
+    done.tests.setdefault(test.title, {"coverage": outcomes, "incomplete": test.incomplete})
     for label, (view, probe) in probes.items():
-        views[label] = evaluation.score_videos(probe, store, view, uids)
-    if views:
-        _measure(test, views, done)
+        detectors[label] = evaluation.detect(probe, store, view, uids)
+    if detectors:
+        _measure(test, detectors, done)
 
 
 def _train(
-    table: pd.DataFrame, store: Store, view: str, recipe: Recipe, folder: Path, name: str
-) -> Pipeline:
+    table: pd.DataFrame, store: Store, view: str, recipe: Recipe, done: Reproduction, name: str
+) -> tuple[Probe, ...]:
     """Train a probe and keep it."""
     probe = evaluation.train(table, store, view, recipe)
     card = evaluation.card(table, store, view, recipe)
-    probing.save(probe, folder / f"{name.replace(' ', '-')}.safetensors", card)
+    path = done.run / "probes" / f"{results.slug(name)}.safetensors"
+    probing.save(probe, path, card)
     return probe
 
 
@@ -221,8 +185,8 @@ def _variants(recipe: Recipe) -> Iterator[tuple[str, Recipe, Sequence[str]]]:
     yield "farl-b ", recipe.but(**ABLATION), (recipe.region, "all", "cls")
 
 
-def _data(root: Path, out: Path, done: Reproduction) -> tuple[pd.DataFrame | None, list[Test]]:
-    """Training videos and tests; manifests and what is missing from them go to `out`."""
+def _data(root: Path, done: Reproduction) -> tuple[pd.DataFrame | None, list[Test]]:
+    """Training videos and tests; manifests and what is missing from them are written."""
     places, tables, incomplete = datasets.find(root), {}, {}
     for name in (TRAIN, *TARGETS):
         if name not in places:
@@ -238,9 +202,9 @@ def _data(root: Path, out: Path, done: Reproduction) -> tuple[pd.DataFrame | Non
             done.missing.append(f"{name}: {error}")
             continue
         tables[name] = found.table
-        manifest.write(found.table, out / f"{name}.csv")
+        manifest.write(found.table, done.run / f"{name}.csv")
         if len(found.problems):
-            file = out / f"{name}-problems.csv"
+            file = done.run / f"{name}-problems.csv"
             found.problems.to_csv(file, index=False)
             done.missing.append(f"{name}: {len(found.problems)} lines of missing or extra files, "
                                 f"see {file}")  # fmt: skip
@@ -315,20 +279,21 @@ def _fill(
     return filled
 
 
-def _measure(test: Test, views: dict[str, np.ndarray], done: Reproduction) -> None:
-    table, region = test.table, done.recipe.region
-    groups, drawn = evaluation.resampled_by(table)
-    scores = Scores(table.label.to_numpy(), groups, views)
-    rows = scores.table(region if region in views else next(iter(views)))
-    done.results[test.title].update(
-        against=rows.attrs["part"],
-        resampled_by=drawn,
-        fakes=int((table.label == 1).sum()),
-        bona_fide=int((table.label == 0).sum()),
-        rows=rows,
-        methods=evaluation.by_method(table, scores.views[rows.attrs["part"]], groups),
-    )
-    done.scores[test.title] = table[["video_uid", "label", "method", "group"]].assign(**views)
+def _measure(test: Test, detectors: dict[str, Detector], done: Reproduction) -> None:
+    """Write the records of a test: its videos, and its frames."""
+    scores, drawn = evaluation.together(test.table, detectors, test.title)
+    region = done.recipe.region
+    same = {"chapter": "06", "incomplete": test.incomplete, "folder": done.out}
+    against = region if region in detectors else next(iter(detectors))
+    name = results.slug(test.title)
+    results.save(name, scores, done.recipe, against=against, **same)
+    frames = {
+        f"{results.slug(label)}.auc": evaluation.frame_auc(scores, one)
+        for label, one in detectors.items()
+    }
+    title = f"{test.title}, frames one by one"
+    results.save(f"{name}-frames", frames, done.recipe, title=title, **same)
+    done.tests[test.title]["resampled_by"] = drawn
 
 
 def _plain(value: object) -> object:

@@ -1,6 +1,7 @@
 """book/build.py on tiny books, with the real papermill and the real Jupyter Book."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -8,6 +9,8 @@ import pytest
 from nbformat import v4
 
 from book import build
+from seglib import recipe, results
+from seglib.metrics import Interval
 
 ROOT = Path(__file__).parent.parent
 
@@ -208,6 +211,65 @@ def test_the_kernel_runs_in_a_scratch_folder_and_offline(make_book, tmp_path):
     assert executed(tmp_path, "01_one").cells[-1].outputs[0].text == (
         "[] 1 ../_assets/plotly.min.js\n"
     )
+
+
+SAVES = """
+from seglib import recipe, results
+from seglib.metrics import Interval
+found = Interval({value}, 0.6, 0.8, 10, 5, 1.0)
+results.save("made-up", {{"mouth.auc": found}}, recipe.demo(){but}, chapter="01")
+"""
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """Published results of a book's own: an AUC of 0.7 [0.6, 0.8]."""
+    folder = tmp_path / "published"
+    found = Interval(0.7, 0.6, 0.8, 10, 5, 1.0)
+    results.save("made-up", {"mouth.auc": found}, recipe.demo(), folder=folder)
+    monkeypatch.setattr(results, "FOLDER", folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("value", "but", "told"),
+    [
+        (0.75, "", None),
+        (0.85, "", "made-up.mouth.auc is 0.85; published was 0.700 [0.600, 0.800]"),
+        (0.7, ".but(folds=4)", "made-up.mouth.auc was published under recipe"),
+    ],
+)
+def test_a_run_has_to_reproduce_what_is_published(
+    make_book, published, former, capsys, value, but, told
+):
+    run = make_book(_01_one=notebook(SAVES.format(value=value, but=but)))
+    assert run() == (1 if told else 0)
+    if told:
+        said = capsys.readouterr().err
+        assert told in said
+        assert "make results" in said
+        assert former.read_text() == "the former page"
+
+
+def test_a_number_that_nobody_published_is_told(make_book, published, capsys):
+    shutil.rmtree(published / "demo")
+    assert make_book(_01_one=notebook(SAVES.format(value=0.7, but="")))("--no-publish") == 1
+    assert "made-up.mouth.auc is not published" in capsys.readouterr().err
+
+
+def test_a_changed_record_stops_the_build(make_book, published, capsys):
+    record = published / "demo" / "made-up.json"
+    record.write_text(record.read_text().replace("0.7,", "0.8,"))
+    assert make_book(_01_one=notebook(SAVES.format(value=0.7, but="")))("--no-publish") == 1
+    assert "the result mouth.auc was changed" in capsys.readouterr().err
+
+
+def test_results_are_published_on_request_only(make_book, published):
+    run = make_book(_01_one=notebook(SAVES.format(value=0.75, but="")))
+    assert run("--no-publish") == 0
+    assert results.published(folder=published)["made-up.mouth.auc"].value == 0.7
+    assert run("--no-publish", "--keep-results") == 0
+    assert results.published(folder=published)["made-up.mouth.auc"].value == 0.75
 
 
 def test_a_build_folder_that_cannot_be_replaced_keeps_the_former_page(former, tmp_path):

@@ -1,6 +1,5 @@
-"""The demo's protocol: who lends to whom, who is never parted, and what its sentences say."""
+"""The demo's people and forgeries: who lends to whom, who is never parted; and their cache."""
 
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -11,7 +10,7 @@ from seglib import assets, demo, faces, media, recipe, regions
 from seglib.errors import UnknownName
 from seglib.extraction import Descriptors
 
-RECIPE = recipe.demo().but(c_grid=(1e-2, 1.0), folds=3)
+RECIPE = recipe.demo()
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +122,11 @@ def four_people(tmp_path, monkeypatch):
 
 def test_a_sample_is_computed_once_and_comes_back_identical(four_people, monkeypatch):
     first = demo.sample("orl", "mouth", "poisson", RECIPE)
-    assert first.name == "orl: mouth forged, poisson"
+    assert (first.name, first.part) == ("orl: mouth forged, poisson", "mouth")
+    people = demo.people("orl").person
+    assert first.items.tolist() == [
+        f"{person}/1{forged}" for forged in ("", " forged") for person in people
+    ]
     assert first.labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert first.groups.tolist() == demo.people("orl").group.tolist() * 2
     assert first.descriptors.reasons.tolist() == [""] * 8
@@ -163,88 +166,10 @@ def test_a_change_of_the_code_is_another_cache(monkeypatch):
     assert before != after
 
 
-# -- scores ------------------------------------------------------------------------------------
-
-
-def made_up(people=12, each=5, seed=0, lead=4.0):
-    """A sample whose mouth tokens, and only they, tell a fake."""
-    rng = np.random.default_rng(seed)
-    groups = np.tile(np.repeat(np.arange(people), each), 2)
-    labels = np.repeat([0, 1], people * each)
-    sums = rng.normal(size=(labels.size, len(regions.LABELS), 6)).astype(np.float32)
-    sums[:, list(regions.part_ids("mouth")), 0] += lead * labels[:, None]
-    counts = np.ones(sums.shape[:2], np.int64)
-    counts[3, list(regions.part_ids("eyes"))] = 0  # one picture without eyes
-    sums[3, list(regions.part_ids("eyes"))] = 0
-    random = rng.normal(size=sums.shape).astype(np.float32) * counts[..., None]
-    cls = rng.normal(size=(labels.size, 6)).astype(np.float32)
-    reasons = np.full(labels.size, "")
-    return demo.Sample("made up", Descriptors(sums, counts, random, cls, reasons), labels, groups)
-
-
-def test_within_scores_each_view_by_seed_and_picture():
-    sample = made_up()
-    scores = demo.within(sample, ["mouth", "eyes", "random mouth"], RECIPE, seeds=(0, 1))
-    assert list(scores.views) == ["mouth", "eyes", "random mouth"]
-    assert all(values.shape == (2, 120) for values in scores.views.values())
-    assert not np.isnan(scores.views["mouth"]).any()
-    assert np.flatnonzero(np.isnan(scores.views["eyes"]).any(0)).tolist() == [3]
-    table = scores.table("mouth")
-    assert table.auc["mouth"] > 0.9
-    assert table.high["eyes"] < table.low["mouth"]
-    assert table.coverage.tolist() == [1, pytest.approx(119 / 120), 1]
-    assert table["items"].tolist() == [120, 119, 120]
-    assert (table.groups == 12).all()
-    assert (table.lead["mouth"], table.lead_low["mouth"], table.lead_high["mouth"]) == (0, 0, 0)
-    assert table.lead["random mouth"] == pytest.approx(table.auc["mouth"] - table.auc.iloc[2])
-    assert table.lead_low["random mouth"] > 0
-
-
-def test_across_scores_people_whom_the_probe_never_met():
-    train, test = made_up(), made_up(people=7, each=3, seed=1)
-    scores = demo.across(train, test, ["mouth", "eyes"], RECIPE, seeds=(0, 1, 2))
-    assert list(scores.views) == ["mouth", "eyes"]
-    assert all(values.shape == (3, 42) for values in scores.views.values())
-    assert np.flatnonzero(np.isnan(scores.views["eyes"]).any(0)).tolist() == [3]
-    assert scores.table("mouth").auc["mouth"] > 0.9
-
-
-def test_each_seed_of_across_learns_from_other_people():
-    train, test = made_up(), made_up(people=7, each=3, seed=1)
-    first, second = demo.across(train, test, ["mouth"], RECIPE, seeds=(0, 1)).views["mouth"]
-    assert not np.allclose(first, second)
-
-
-def test_across_learns_nothing_from_the_test():
-    """No target data: the test's labels and other pictures cannot move a score."""
-    train, test = made_up(), made_up(people=7, each=3, seed=1)
-    scores = demo.across(train, test, ["mouth"], RECIPE, seeds=(0,)).views["mouth"]
-    flipped = demo.Sample("flipped", test.descriptors, 1 - test.labels, test.groups)
-    np.testing.assert_array_equal(
-        scores, demo.across(train, flipped, ["mouth"], RECIPE, seeds=(0,)).views["mouth"]
-    )
-    columns = ("sums", "counts", "random", "cls", "reasons")
-    half = Descriptors(*(getattr(test.descriptors, name)[:20] for name in columns))
-    part = demo.Sample("half", half, test.labels[:20], test.groups[:20])
-    np.testing.assert_allclose(
-        scores[:, :20], demo.across(train, part, ["mouth"], RECIPE, seeds=(0,)).views["mouth"]
-    )
-
-
-def test_the_report_holds_every_table_of_the_demo(monkeypatch):
-    monkeypatch.setattr(demo, "sample", lambda *names: replace(made_up(), name="/".join(names[:3])))
-    tables = demo.report(RECIPE, seeds=(0,))
-    assert list(tables) == [
-        *("/".join(names) for names in demo.WITHIN),
-        *("/".join(source) + " → " + "/".join(target) for source, target in demo.TRANSFERS),
-    ]
-    forged = [part for _, part, _ in demo.WITHIN] + ["mouth"] * len(demo.TRANSFERS)
-    for (title, table), part in zip(tables.items(), forged, strict=True):
-        assert set(demo.VIEWS) <= set(table.index), title
-        assert table.lead[part] == 0, "measured against the forged part itself"
-
-
 def test_token_counts_are_those_of_the_parts_labels():
-    sample = made_up()
-    assert demo.token_counts(sample.descriptors, "mouth").tolist() == [3] * 120
-    assert demo.token_counts(sample.descriptors, "eyes")[:5].tolist() == [2, 2, 2, 0, 2]
+    counts = np.ones((5, len(regions.LABELS)), np.int64)
+    counts[3, list(regions.part_ids("eyes"))] = 0  # one picture without eyes
+    nothing = np.zeros((*counts.shape, 2), np.float32)
+    found = Descriptors(nothing, counts, nothing, nothing[:, 0], np.full(5, ""))
+    assert demo.token_counts(found, "mouth").tolist() == [3] * 5
+    assert demo.token_counts(found, "eyes").tolist() == [2, 2, 2, 0, 2]

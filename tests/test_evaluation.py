@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from seglib import evaluation, manifest, probing, recipe
 from seglib.descriptors import Descriptors
@@ -13,7 +14,7 @@ from seglib.probing import BadProbe
 from seglib.store import Store
 
 NETWORKS = {"detector": "d", "parser": "p", "backbone": "b", "width": 4, "precision": "float32"}
-RECIPE = recipe.demo().but(c_grid=(0.1, 1.0), inner_folds=2)
+RECIPE = recipe.demo().but(c_grid=(0.1, 1.0), folds=4, inner_folds=2)
 
 
 def videos(people=8, methods=("A", "B")):
@@ -53,24 +54,52 @@ def filled(tmp_path):
 # -- from frames to videos -----------------------------------------------------------------------
 
 
-def test_a_videos_score_is_the_mean_logit_of_its_frames(filled):
+def scored(filled, view="mouth", seeds=()):
     store, table = filled
-    probe = evaluation.train(table, store, "mouth", RECIPE)
-    scores = evaluation.score_videos(probe, store, "mouth", table.video_uid)
+    probes = evaluation.train(table, store, view, RECIPE, seeds)
+    return probes, evaluation.detect(probes, store, view, table.video_uid)
+
+
+def test_a_videos_score_is_the_mean_of_its_frames_log_odds(filled):
+    store, table = filled
+    (probe,), found = scored(filled)
     _, values = store.view("mouth", ["B2"])
-    expected = probe.decision_function(values).mean()
-    assert scores[table.video_uid.tolist().index("B2")] == pytest.approx(expected)
-    assert np.flatnonzero(np.isnan(scores)).tolist() == [table.video_uid.tolist().index("A7")]
+    uids = table.video_uid.tolist()
+    expected = probing.score(probe, values).mean()
+    assert found.videos[0, uids.index("B2")] == pytest.approx(expected)
+    assert np.flatnonzero(np.isnan(found.videos[0])).tolist() == [uids.index("A7")]
+    logits = probe.pipeline.decision_function(values.astype(float))
+    assert probe.slope * logits.mean() + probe.offset == pytest.approx(expected)
+    assert found.thresholds.tolist() == [[probe.threshold]]
+    assert found.frames[0].tolist() == np.repeat(uids, 3).tolist()
+    assert found.frames[1].shape == (1, 3 * len(uids))
+
+
+def test_two_methods_that_share_a_stem_stay_two_videos():
+    """In FaceForensics++ all four methods call this file 071_054.mp4."""
+    frames = np.repeat(["ffpp/c23/Deepfakes/071_054", "ffpp/c23/FaceSwap/071_054"], 2)
+    scores = np.array([[1.0, 3.0, -5.0, -7.0]])
+    found = evaluation.score_videos(frames, scores, pd.Series(sorted(set(frames))))
+    assert found.tolist() == [[2, -6]]
+
+
+def test_several_seeds_leave_other_people_out(filled):
+    probes, found = scored(filled, seeds=(0, 1, 2))
+    assert len(probes) == 3
+    assert found.videos.shape == (3, 24)
+    assert found.thresholds.shape == (3, 1)
+    weights = [probe.pipeline[-1].coef_ for probe in probes]
+    assert not np.allclose(weights[0], weights[1])
 
 
 def test_a_probe_learns_from_the_training_split_alone(filled):
     store, table = filled
-    probe = evaluation.train(table, store, "mouth", RECIPE)
+    ((probe,), _) = scored(filled)
     flipped = table.assign(label=table.label.where(table.split == "train", 1 - table.label))
-    again = evaluation.train(flipped, store, "mouth", RECIPE)
-    np.testing.assert_array_equal(probe[-1].coef_, again[-1].coef_)
-    alone = evaluation.train(table[table.split == "train"], store, "mouth", RECIPE)
-    np.testing.assert_array_equal(probe[-1].coef_, alone[-1].coef_)
+    for other in (flipped, table[table.split == "train"]):
+        (again,) = evaluation.train(other, store, "mouth", RECIPE)
+        np.testing.assert_array_equal(probe.pipeline[-1].coef_, again.pipeline[-1].coef_)
+        assert (again.slope, again.threshold) == (probe.slope, probe.threshold)
 
 
 def test_without_both_classes_there_is_nothing_to_train_on(filled):
@@ -82,14 +111,43 @@ def test_without_both_classes_there_is_nothing_to_train_on(filled):
 
 
 def test_each_kind_of_fake_stands_against_all_bona_fide(filled):
-    store, table = filled
-    probe = evaluation.train(table, store, "mouth", RECIPE)
-    scores = evaluation.score_videos(probe, store, "mouth", table.video_uid)
-    found = evaluation.by_method(table, scores, table.group.to_numpy())
-    assert found.index.tolist() == ["A", "B"]
-    assert found["items"].tolist() == [15, 16]
-    assert found.auc["A"] > 0.95 > found.auc["B"]
-    assert found.coverage.tolist() == [pytest.approx(15 / 16), 1]
+    _, table = filled
+    scores, _ = evaluation.together(table, {"mouth": scored(filled)[1]})
+    found = scores.by_method("mouth")
+    assert list(found) == ["A", "B"]
+    assert [one.items for one in found.values()] == [15, 16]
+    assert found["A"].value > 0.95 > found["B"].value
+    assert [one.coverage for one in found.values()] == [pytest.approx(15 / 16), 1]
+
+
+def test_frames_can_be_measured_one_by_one(filled):
+    """As some papers do: more items, the same people."""
+    _, table = filled
+    _, detector = scored(filled)
+    scores, drawn = evaluation.together(table, {"mouth": detector}, "a test")
+    assert (scores.title, drawn) == ("a test", "identity groups")
+    frames, videos = evaluation.frame_auc(scores, detector), scores.auc("mouth")
+    assert (frames.items, videos.items) == (3 * 23, 23)
+    assert frames.groups == videos.groups == 8
+    labels = np.repeat(table.label.to_numpy(), 3)
+    seen = ~np.isnan(detector.frames[1][0])
+    expected = roc_auc_score(labels[seen], detector.frames[1][0, seen])
+    assert frames.value == pytest.approx(expected)
+
+
+# -- abstentions -----------------------------------------------------------------------------------
+
+
+def test_what_an_abstention_counts_is_told_side_by_side(filled):
+    """The one video without a mouth is a fake: dropped, undecided, or ranked last."""
+    _, table = filled
+    scores, _ = evaluation.together(table, {"mouth": scored(filled)[1]})
+    found = scores.abstentions()
+    assert found.columns.tolist() == ["dropped", "half", "worst", "coverage"]
+    assert found.coverage["mouth"] == pytest.approx(23 / 24)
+    values = {rule: scores.auc("mouth", rule).value for rule in ("dropped", "half", "worst")}
+    assert values["worst"] < min(values["half"], values["dropped"])
+    assert found.half["mouth"].startswith(f"{values['half']:.3f} [")
 
 
 def test_coverage_counts_what_became_of_frames_by_class():
@@ -201,19 +259,17 @@ def test_a_rival_below_chance_is_called_inverted():
 # -- probes on disk -------------------------------------------------------------------------------
 
 
-def test_a_probe_comes_back_and_scores_the_same(filled, tmp_path):
+def test_probes_come_back_and_score_the_same(filled, tmp_path):
     store, table = filled
-    probe = evaluation.train(table, store, "mouth", RECIPE)
+    probes, found = scored(filled, seeds=(0, 1))
     card = evaluation.card(table, store, "mouth", RECIPE)
-    probing.save(probe, tmp_path / "deep" / "mouth.safetensors", card)
+    probing.save(probes, tmp_path / "deep" / "mouth.safetensors", card)
     again, said = probing.load(tmp_path / "deep" / "mouth.safetensors")
     np.testing.assert_array_equal(
-        evaluation.score_videos(again, store, "mouth", table.video_uid),
-        evaluation.score_videos(probe, store, "mouth", table.video_uid),
+        evaluation.detect(again, store, "mouth", table.video_uid).videos, found.videos
     )
     assert said["view"] == "mouth"
     assert (said["videos"], said["fakes"], said["groups"]) == (12, 8, 4)
-    assert said["C"] in RECIPE.c_grid
     evaluation.fits(said, store)
 
 
@@ -228,32 +284,28 @@ def test_descriptors_of_another_recipe_are_refused_with_every_field(filled, tmp_
     assert "backbone" in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["no card", "cut", "no JSON", "another file"])
-def test_what_is_no_probe_is_said(filled, tmp_path, damage):
-    store, table = filled
-    path = tmp_path / "mouth.safetensors"
-    probing.save(evaluation.train(table, store, "mouth", RECIPE), path, {})
-    if damage == "no card":
-        path.with_suffix(".json").unlink()
-    elif damage == "no JSON":
-        path.with_suffix(".json").write_text("{")
-    else:
-        path.write_bytes(path.read_bytes()[:40] if damage == "cut" else b"pickle, perhaps")
-    with pytest.raises(BadProbe, match="Train it again"):
-        probing.load(path)
-
-
 # -- other people's scores ------------------------------------------------------------------------
 
 
 def test_scores_of_another_detector_find_their_videos(tmp_path):
     table = videos(people=2)
     path = tmp_path / "xception.csv"
-    path.write_bytes("\ufeffvideo_uid,score,note\r\nA1,0.5,x\r\n0,-1e-3,y\r\nB0,,z\r\n".encode())
+    path.write_bytes("\ufeffvideo_uid,score,note\r\nA1,0.5,x\r\n0,-1e-3,y\r\nB0, ,z\r\n".encode())
     scores = evaluation.read_scores(path, table)
     known = dict(zip(table.video_uid, scores, strict=True))
     assert (known["A1"], known["0"]) == (0.5, -0.001)
     assert np.isnan([known["B0"], known["1"]]).all()
+
+
+def test_probabilities_of_another_detector_become_log_odds(tmp_path):
+    table = videos(people=2)
+    path = tmp_path / "meso.csv"
+    path.write_text("video_uid,score\nA1,0.5\n0,0\nB0,1\n1,0.9\n")
+    known = dict(zip(table.video_uid, evaluation.read_scores(path, table), strict=True))
+    assert known["A1"] == 0
+    assert known["1"] == pytest.approx(np.log(9))
+    assert -np.inf < known["0"] < -30
+    assert 30 < known["B0"] < np.inf
 
 
 @pytest.mark.parametrize(
@@ -261,7 +313,9 @@ def test_scores_of_another_detector_find_their_videos(tmp_path):
     [
         ("uid,score\nA1,1\n", r"its columns are \['uid', 'score'\]"),
         ("video_uid,score\nA1,1\nA1,2\n", "'A1' stands there twice"),
-        ("video_uid,score\nA1,high\n", "'high' is no number"),
+        ("video_uid,score\nA1,1\nB1,high\n", "line 3, 'B1': 'high' is no finite number"),
+        ("video_uid,score\nA1,nan\n", "line 2, 'A1': 'nan' is no finite number"),
+        ("video_uid,score\nA1,inf\n", "leave it empty where the detector abstained"),
         ("video_uid,score\nz,1\n", r"none of its 1 videos is in the manifest, say \['z'\]"),
         ("video_uid,score\n", "none of its 0 videos"),
         ("", "cannot be read"),

@@ -30,6 +30,7 @@ IMPORTED_AS = {
     "PIL": "pillow",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
 }
 
 
@@ -54,8 +55,9 @@ MODULES = (
     "errors", "files", "recipe", "wheels", "conversion", "assets", "devices", "weights",
     "alignment", "media", "video", "regions", "mesh", "faces", "parsing", "backbones",
     "indexing", "forgery", "manifest", "datasets", "descriptors", "store", "extraction",
-    "metrics", "probing", "evaluation", "demo", "clips", "preflight", "published",
-    "reproduction", "figures", "cli",
+    "items", "resampling", "roc", "metrics", "simulation", "probing", "evaluation", "scoretable",
+    "results", "demo", "experiments", "clips", "preflight", "published", "claims", "receipts",
+    "reproduction", "verification", "figures", "cli",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -9,13 +9,14 @@ import pytest
 
 from seglib import recipe
 from seglib.errors import UnknownName
+from seglib.recipe import BadDecision
 
 # Another value of each field that can have one.
 OTHERS = {
     "mode": "paper", "detector": "other", "parser": "other", "backbone": "other",
     "frames": 8, "crop_size": 294, "input_size": 294, "crop_scale": 1.1, "region": "eyes",
     "c_grid": (1.0,), "folds": 3, "inner_folds": 4, "seed": 1, "face_choice": "mask",
-    "resize": "bilinear", "normalisation": "clip",
+    "resize": "bilinear", "normalisation": "clip", "conditioning": "l2",
 }  # fmt: skip
 
 
@@ -31,7 +32,30 @@ def test_every_decision_changes_the_key(field):
     assert changed.key != recipe.demo().key
     assert recipe.demo().but(**{field: getattr(recipe.demo(), field)}).key == recipe.demo().key
     kept = changed.descriptor_key == recipe.demo().descriptor_key
-    assert kept == (field in {"mode", "region", "c_grid", "folds", "inner_folds"})
+    assert kept == (field in recipe.AFTERWARDS)
+
+
+def test_what_comes_after_the_descriptors_is_known():
+    after = {"mode", "region", "conditioning", "c_grid", "folds", "inner_folds", "aggregation"}
+    assert set(recipe.AFTERWARDS) == after
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("frames", 0, "1, 2, 3 or more"),
+        ("folds", 1, "2, 3, 4 or more"),
+        ("inner_folds", 1, "2, 3, 4 or more"),
+        ("input_size", 224.0, "1, 2, 3 or more"),
+        ("crop_scale", 0, "more than 0"),
+        ("c_grid", (), "some above 0"),
+        ("c_grid", (0.1, 0.0), "some above 0"),
+        ("c_grid", (float("nan"),), "some above 0"),
+    ],
+)
+def test_a_value_that_decides_nothing_is_refused(field, value, expected):
+    with pytest.raises(BadDecision, match=f"{field} is .*; expected {expected}"):
+        recipe.demo().but(**{field: value})
 
 
 @pytest.mark.parametrize("field", recipe.CHOICES)
@@ -78,5 +102,5 @@ def test_the_modes_differ_in_what_they_run_on_and_share_the_method():
     demo, paper = recipe.demo(), recipe.paper()
     assert (demo.detector, demo.parser, demo.backbone) == ("mesh", "mesh", "dinov2-s")
     assert (paper.parser, paper.backbone) == ("farl/lapa", "dinov3-l")
-    for decision in ("patch_rule", "region", "encoding", "pooling"):
+    for decision in ("patch_rule", "region", "encoding", "pooling", "conditioning"):
         assert getattr(demo, decision) == getattr(paper, decision)

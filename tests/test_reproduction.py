@@ -4,7 +4,6 @@ The clips are real H.264 of the demo's faces; the encoders are small random netw
 real classes (stubs: nothing can be said of an AUC here, but that it is one).
 """
 
-import dataclasses
 import json
 import shutil
 
@@ -21,9 +20,8 @@ from seglib import (
     datasets,
     faces,
     manifest,
-    published,
-    recipe,
     reproduction,
+    results,
     store,
     video,
     weights,
@@ -109,33 +107,39 @@ def world(tmp_path_factory, write):
 @pytest.fixture(scope="module")
 def done(world, decisions, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
-    found = reproduction.reproduce(world, decisions, out / "stores", out)
-    found.save(out)
-    return found, out
+    return reproduction.reproduce(world, decisions, out / "stores", out)
+
+
+def tables(found):
+    """Every record's rows by its name."""
+    return {record.name: record.table() for record in found.records()}
 
 
 # -- all of it -----------------------------------------------------------------------------------
 
 
 def test_every_test_set_has_a_row_for_every_view(done, decisions):
-    found, _ = done
-    assert list(found.results) == [
-        "ffpp, largest face",
-        "celebdf, largest face",
-        "dfd, largest face",
-        "dfdc, largest face",
-        "dfd, mask face",
+    found = tables(done)
+    assert list(found) == [
+        "ffpp-largest-face",
+        "celebdf-largest-face",
+        "dfd-largest-face",
+        "dfdc-largest-face",
+        "dfd-mask-face",
     ]
-    assert all(result["against"] == "mouth" for result in found.results.values())
-    for title, result in found.results.items():
-        views = {"mouth", "all", "cls", "random mouth", "farl-b mouth", "farl-b all", "farl-b cls"}
-        assert views <= set(result["rows"].index), title
-        assert result["rows"].lead["mouth"] == 0
-        assert result["rows"].coverage.le(1).all()
+    for name, table in found.items():
+        views = {"mouth", "all", "cls", "random-mouth", "farl-b-mouth", "farl-b-all", "farl-b-cls"}
+        assert views <= set(table.index), name
+        assert (table.attrs["part"], table.lead["mouth"]) == ("mouth", 0)
+        assert table.coverage.le(1).all()
+    assert all(record.recipe == decisions.key for record in done.records())
 
 
 def test_fakes_and_bona_fide_are_counted_as_they_lie_there(done):
-    counts = {k: (r["fakes"], r["bona_fide"]) for k, r in done[0].results.items()}
+    counts = {}
+    for record in done.records():
+        labels = pd.read_csv(record.path.with_suffix(".csv")).label
+        counts[record.title] = ((labels == 1).sum(), (labels == 0).sum())
     assert counts == {
         "ffpp, largest face": (8, 4),
         "celebdf, largest face": (8, 10),
@@ -146,68 +150,69 @@ def test_fakes_and_bona_fide_are_counted_as_they_lie_there(done):
 
 
 def test_what_was_not_described_is_in_the_coverage_and_not_a_score(done):
-    found, out = done
-    outcomes = found.results["celebdf, largest face"]["coverage"]
+    outcomes = done.tests["celebdf, largest face"]["coverage"]
     assert outcomes.loc["NoFace"].tolist() == [0, 2]
     assert outcomes.loc["described"].tolist() == [20, 14]
-    rows = found.results["celebdf, largest face"]["rows"]
-    assert rows.coverage["mouth"] == pytest.approx(17 / 18)
-    scores = pd.read_csv(out / "scores-celebdf-largest-face.csv").set_index("video_uid")
+    assert tables(done)["celebdf-largest-face"].coverage["mouth"] == pytest.approx(17 / 18)
+    (record,) = (r for r in done.records() if r.name == "celebdf-largest-face")
+    scores = pd.read_csv(record.path.with_suffix(".csv")).set_index("item")
     assert len(scores) == 18
-    assert scores.index[scores.mouth.isna()].tolist() == ["celebdf/Celeb-synthesis/id0_id1_0000"]
+    absent = scores.index[scores["mouth 0"].isna()]
+    assert absent.tolist() == ["celebdf/Celeb-synthesis/id0_id1_0000"]
 
 
-def test_each_kind_of_fake_has_its_own_row(done):
-    methods = done[0].results["ffpp, largest face"]["methods"]
-    assert methods.index.tolist() == ["Deepfakes", "FaceSwap"]
-    assert methods["items"].tolist() == [8, 8]  # 4 fakes against the same 4 bona fide
+def test_each_kind_of_fake_has_its_own_number(done):
+    found = results.published(folder=done.out)
+    for method in ("Deepfakes", "FaceSwap"):
+        assert found[f"ffpp-largest-face.mouth@{method}.auc"].n == 8  # 4 fakes, 4 bona fide
+
+
+def test_frames_are_measured_too(done):
+    found = results.published(folder=done.out)
+    for name in ("mouth", "farl-b-cls"):
+        frames = found[f"dfdc-largest-face-frames.{name}.auc"]
+        assert frames.n > found[f"dfdc-largest-face.{name}.auc"].n
+        assert frames.groups == found[f"dfdc-largest-face.{name}.auc"].groups
 
 
 def test_what_is_missing_is_said_and_stops_nothing(done):
-    found, out = done
-    said = "\n".join(found.missing)
+    said = "\n".join(done.missing)
     assert "celebdf: 10 of 178 videos of original, test" in said
-    incomplete = found.results["celebdf, largest face"]["incomplete"]
+    incomplete = results.published(folder=done.out)["celebdf-largest-face.mouth.auc"].incomplete
     assert "10 of 178 videos of original, test" in incomplete
     assert "10 of 720 videos of original, train" in incomplete  # it counts what it learned from
-    problems = pd.read_csv(out / "ffpp-problems.csv")
+    problems = pd.read_csv(done.run / "ffpp-problems.csv")
     assert f"ffpp: {len(problems)} lines of missing or extra files" in said
     assert problems.path.str.contains("001_000").any()
 
 
 def test_the_record_says_how_it_was_made(done, decisions):
-    record = json.loads((done[1] / "reproduction.json").read_text(encoding="utf-8"))
+    record = json.loads((done.run / "reproduction.json").read_text(encoding="utf-8"))
     assert record["note"] == str(decisions)
     assert record["recipe"]["frames"] == 2
     assert set(record["networks"]) == {decisions.backbone, "farl-b"}
     (dfd,) = (r for name, r in record["tests"].items() if name == "dfd, mask face")
     assert dfd["resampled_by"] == "target identities"  # four actors who lend to each other
-    assert {"view", "auc", "low", "high", "coverage", "items"} <= dfd["rows"][0].keys()
+    assert dfd["coverage"][0].keys() == {"outcome", "bona fide", "fake"}
 
 
-def test_a_second_run_reads_what_is_there_and_says_the_same(done, world, decisions, monkeypatch):
+def test_a_second_run_reads_what_is_there_and_says_the_same(
+    done, world, decisions, monkeypatch, tmp_path
+):
     """Even without any weights: descriptors that were made elsewhere are as good."""
 
     def gone(*_):
         raise weights.WeightsMissing("no weights here")
 
     monkeypatch.setattr(reproduction, "Extractor", gone)
-    found, out = done
-    again = reproduction.reproduce(world, decisions, out / "stores", out)
-    for title, result in found.results.items():
-        pd.testing.assert_frame_equal(again.results[title]["rows"], result["rows"])
+    again = reproduction.reproduce(world, decisions, done.out / "stores", tmp_path)
+    for name, table in tables(done).items():
+        pd.testing.assert_frame_equal(tables(again)[name], table)
 
 
-def test_every_row_can_be_recomputed_from_the_published_scores(done):
-    found, out = done
-    for title, result in found.results.items():
-        name = f"scores-{title.replace(', ', '-').replace(' ', '-')}.csv"
-        table = pd.read_csv(out / name)
-        for view, row in result["rows"].iterrows():
-            scored = table[table[view].notna()]
-            fakes, reals = (scored[view][scored.label == kind].to_numpy() for kind in (1, 0))
-            wins = (fakes[:, None] > reals).mean() + (fakes[:, None] == reals).mean() / 2
-            assert row.auc == pytest.approx(wins), (title, view)
+def test_every_number_can_be_recomputed_from_the_scores_beside_it(done):
+    for record in done.records():
+        assert results.recomputed(record) == record.results
 
 
 # -- part of it ----------------------------------------------------------------------------------
@@ -217,18 +222,18 @@ def test_without_training_data_targets_are_described_and_the_gap_is_named(
     world, decisions, tmp_path
 ):
     found = reproduction.reproduce(world / "dfdc", decisions, tmp_path, tmp_path)
-    assert found.scores == {}
-    assert found.results["dfdc, largest face"]["coverage"].loc["described"].sum() == 22
+    assert found.records() == []
+    assert found.tests["dfdc, largest face"]["coverage"].loc["described"].sum() == 22
     assert any("FaceForensics++" in sentence for sentence in found.missing)
 
 
 def test_without_weights_everything_is_listed(world, decisions, tmp_path):
     absent = decisions.but(backbone="dinov3-l")
     found = reproduction.reproduce(world, absent, tmp_path, tmp_path)
-    assert not {"mouth", "cls"} & {v for t in found.scores.values() for v in t.columns}
+    assert not {"mouth", "cls"} & {view for table in tables(found).values() for view in table.index}
     assert any("facebook/dinov3-vitl16" in sentence for sentence in found.missing)
     # What is left, FaRL's features, says nothing of any claim: there is no mouth to compare with.
-    assert found.results["celebdf, largest face"]["against"] == "farl-b mouth"
+    assert tables(found)["celebdf-largest-face"].attrs["part"] == "farl-b-mouth"
 
 
 def test_a_store_that_another_process_is_filling_costs_its_own_test_only(
@@ -241,49 +246,9 @@ def test_a_store_that_another_process_is_filling_costs_its_own_test_only(
 
     monkeypatch.setattr(store.Store, "claim", held)
     found = reproduction.reproduce(world, decisions, tmp_path, tmp_path)
-    assert "rows" in found.results["celebdf, largest face"]
-    assert "dfdc, largest face" not in found.results
+    assert "celebdf-largest-face" in tables(found)
+    assert "dfdc-largest-face" not in tables(found)
     assert any("1 videos are being described by another" in s for s in found.missing)
-
-
-# -- beside the paper ----------------------------------------------------------------------------
-
-
-def record(**changes):
-    """A made-up record of the paper's recipe, as it comes from JSON."""
-    row = {"view": "mouth", "auc": 0.9, "low": 0.87, "high": 0.93, "lead": 0.0}
-    lead = {"auc": 0.6, "low": 0.5, "high": 0.7, "lead": 0.3, "lead_low": 0.25, "lead_high": None}
-    rows = [row, {"view": "cls"} | lead, {"view": "farl-b mouth"} | lead]
-    test = {"against": "mouth", "incomplete": "", "rows": rows} | changes
-    made = json.loads(json.dumps(dataclasses.asdict(recipe.paper())))
-    return {"recipe": made, "tests": {"celebdf, largest face": test}}
-
-
-def here(record):
-    table = reproduction.beside_claims(record)
-    return dict(zip(published.claims().claim, table.here, strict=True))
-
-
-def test_a_whole_run_of_the_papers_recipe_stands_beside_its_claims():
-    said = here(record())
-    assert said["celebdf-mouth"] == "0.900 [0.870, 0.930]"
-    assert said["cls-instead-of-region"] == "30.0 [25.0, ?]"
-    assert said["farl-instead-of-dinov3"] == "30.0 [25.0, ?]"
-    assert said["dfd"] == said["over-xception"] == reproduction.NOT_RUN
-    mirror = record()
-    mirror["recipe"]["backbone"] = reproduction.SAME_WEIGHTS[1]
-    assert here(mirror) == said
-
-
-def test_nothing_else_does():
-    assert set(here(None).values()) == {reproduction.NOT_RUN}
-    for field, value in (("frames", 4), ("backbone", "dinov3-s"), ("region", "eyes")):
-        other = record()
-        other["recipe"][field] = value
-        assert set(here(other).values()) == {reproduction.NOT_RUN}, field
-    assert set(here(record(against="farl-b mouth")).values()) == {reproduction.NOT_RUN}
-    part = here(record(incomplete="50 of 340 videos of Celeb-synthesis, test"))
-    assert part["celebdf-mouth"].startswith("not run here: 50 of 340")
 
 
 def test_without_any_data_it_says_what_was_looked_for(decisions, tmp_path):
@@ -337,6 +302,9 @@ def test_faceforensics_from_folder_to_table(world, decisions, run, tmp_path):
     assert found["items"].tolist() == [12, 12, 11]  # the test split, and its scores given
     assert found.auc["Oracle"] == 1
     assert said.startswith("mouth: AUC")
+    for column in ("auc", "eer", "tpr@5%", "brier", "accuracy", "auc of frames", "worst"):
+        assert column in said
+    assert "mouth, by how a fake was made" in said
 
 
 @pytest.mark.parametrize("name", ["celebdf", "dfd", "dfdc", "deepfakebench", "table", "folder"])

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Sequence
 
 from seglib import __version__
-from seglib.cli import demo, evaluate, extract, manifest, preflight, reproduce, train
+from seglib.cli import demo, evaluate, extract, manifest, preflight, reproduce, train, verify
 from seglib.cli.common import EXIT_CODES, FAILED, INTERRUPTED, OK, USAGE
 from seglib.errors import SeglibError, UnknownName, unknown_name
 
 __all__ = ["FAILED", "INTERRUPTED", "OK", "USAGE", "build_parser", "main"]
 
-COMMANDS = (preflight, demo, manifest, extract, train, evaluate, reproduce)
+COMMANDS = (preflight, demo, manifest, extract, train, evaluate, reproduce, verify)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         "  seglib demo                               measure it\n"
         "  seglib preflight paper --data DATA        what the paper's configuration lacks here\n"
         "  seglib reproduce --data DATA              from data to table, as far as it goes\n"
+        "  seglib verify                             is every published number what it says?\n"
         "  seglib COMMAND --help                     more examples\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

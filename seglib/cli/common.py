@@ -151,3 +151,10 @@ def _typed(name: str, text: str, now: object) -> object:
             f"--set {name}={text}: {text!r} is no {type(now).__name__}; expected something like "
             f"{name}={now}."
         ) from error
+
+
+def positive(text: str) -> int:
+    """The type of an argument that counts something."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
+    return int(text)

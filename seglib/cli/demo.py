@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from seglib.cli import common
@@ -19,53 +18,49 @@ def add(commands: argparse._SubParsersAction) -> None:
         "with its interval. Some minutes on two cores the first time; the descriptors are kept, "
         "and an interrupted run goes on from the last complete set.",
         "  seglib demo\n"
-        "  seglib demo --seeds 5 --json demo.json\n"
+        "  seglib demo --seeds 5 --out five-seeds\n"
         "  seglib demo --picture book/images/result.png\n",
     )
     parser.add_argument(
         "--seeds",
-        type=_positive,
+        type=common.positive,
         default=3,
         metavar="N",
         help="person-disjoint splits; people, couples and forgeries stay the same (default: 3)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables as JSON")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also keep scores and results, in a folder demo"
+    )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw them as a PNG")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
-    from seglib import demo as protocol  # heavy: torch and transformers
-    from seglib import evaluation, figures, recipe
+    from seglib import evaluation, experiments, figures, recipe, results  # heavy: torch
 
-    for file in filter(None, (arguments.json, arguments.picture)):
-        file.parent.mkdir(parents=True, exist_ok=True)  # before the minutes of work, not after
-    decisions = recipe.demo()
+    for folder in (arguments.out, arguments.picture and arguments.picture.parent):
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)  # before the minutes of work, not after
+    decisions, tables = recipe.demo(), {}
     try:
-        tables = protocol.report(decisions, range(arguments.seeds))
+        for name in experiments.EXPERIMENTS:
+            found = experiments.run(name, decisions, range(arguments.seeds))
+            if arguments.out:
+                results.save(name, found, decisions, folder=arguments.out)
+            if isinstance(found, evaluation.Scores):
+                tables[found.title] = found.table(next(iter(found.views)))
+                print(f"\n{found.title}\n{evaluation.verdict(tables[found.title])}")
+            else:
+                print(f"\n{name}", *(f"{key} {number}" for key, number in found.items()), sep="\n")
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             ": the sets of descriptors that were complete are kept; the same command goes on "
             "from there."
         ) from None
-    for title, table in tables.items():
-        print(f"\n{title}\n{evaluation.verdict(table)}")
     note = f"{decisions} · {arguments.seeds} seeds"
     print(f"\n{note}")
-    if arguments.json:
-        rows = {
-            title: json.loads(table.reset_index().to_json(orient="records"))
-            for title, table in tables.items()
-        }
-        arguments.json.write_text(json.dumps({"note": note, "tables": rows}, indent=1) + "\n")
     if arguments.picture:
-        shown = [*list(tables)[:2], *list(tables)[len(protocol.WITHIN) :][:1]]
+        shown = [*list(tables)[:2], *list(tables)[len(experiments.WITHIN) :][:1]]
         figures.save_result({title: tables[title] for title in shown}, note, arguments.picture)
     return common.OK
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive whole number")
-    return int(text)

@@ -45,6 +45,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score, print the table and its sentences."""
+    import pandas as pd
+
     from seglib import evaluation
 
     table = common.videos(arguments)
@@ -53,29 +55,56 @@ def run(arguments: argparse.Namespace) -> int:
         name, equals, path = scores.partition("=")
         if not equals:
             raise BadDetectors(f"--scores {scores}: expected NAME=CSV, say Xception=x.csv.")
-        found.append((name, evaluation.read_scores(path, table)))
-    views = dict(found)
-    if not views or len(views) < len(found):
+        found.append((name, evaluation.Detector(evaluation.read_scores(path, table))))
+    detectors = dict(found)
+    if not detectors or len(detectors) < len(found):
         raise BadDetectors(
             f"{[name for name, _ in found]} to evaluate; expected at least one detector, each "
             "with its own name. Give --probe FILE or --scores NAME=CSV, or rename a file."
         )
-    groups, drawn = evaluation.resampled_by(table)
-    found = evaluation.Scores(table.label.to_numpy(), groups, views).table(next(iter(views)))
-    print(f"{evaluation.verdict(found)}\n\n{found.to_string(float_format='%.3f')}")
+    scores, drawn = evaluation.together(table, detectors)
+    first = next(iter(detectors))
+    measured = scores.table(first)
+    print(evaluation.verdict(measured))
+    print(f"\n{_everything(scores, detectors).to_string()}")
+    methods = scores.by_method(first)
+    if len(methods) > 1:
+        print(f"\n{first}, by how a fake was made")
+        print(pd.Series(methods).astype(str).to_string())
+    if measured.coverage.min() < 1:
+        print("\nAUC where a video without a score is dropped, is scored 0.5, or is the worst case")
+        print(scores.abstentions().to_string(float_format="%.3f"))
     print(f"\nintervals resample {drawn}; videos without a score are left out, see coverage")
     if arguments.out:
-        found.to_csv(arguments.out)
+        measured.to_csv(arguments.out)
     return common.OK
 
 
+def _everything(scores, detectors: dict):
+    """One row a detector: every metric of its videos, and the AUC of single frames."""
+    import pandas as pd
+
+    from seglib import evaluation
+    from seglib.items import OneClass
+
+    rows = {}
+    for name, one in detectors.items():
+        try:
+            rows[name] = scores.measures(name)
+            if one.frames is not None:
+                rows[name]["auc of frames"] = evaluation.frame_auc(scores, one)
+        except OneClass:
+            rows[name] = {}
+    return pd.DataFrame(rows).T.astype(str).replace("nan", "")
+
+
 def _probed(path: Path, table, arguments: argparse.Namespace):
-    """Name and scores of one probe."""
+    """Name and scores of the probes of one file."""
     from seglib import evaluation, probing
     from seglib.recipe import Recipe
     from seglib.store import Store
 
-    probe, card = probing.load(path)
+    probes, card = probing.load(path)
     try:
         trained = Recipe(**card["recipe"] | {"c_grid": tuple(card["recipe"]["c_grid"])})
     except (TypeError, KeyError) as error:
@@ -85,4 +114,4 @@ def _probed(path: Path, table, arguments: argparse.Namespace):
     changed = common.changed(trained, arguments.changes)
     store = Store.find(arguments.store, changed, card["networks"])
     evaluation.fits(card, store)
-    return path.stem, evaluation.score_videos(probe, store, card["view"], table.video_uid)
+    return path.stem, evaluation.detect(probes, store, card["view"], table.video_uid)

@@ -25,7 +25,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--data", type=Path, required=True, metavar="ROOT", help="where the data sets lie"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="default: results/MODE, which the book reads"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where results go, in a folder MODE (default: results, which the book reads, for the "
+        "paper's own recipe; trial for any other)",
     )
     common.add_recipe(parser, "paper")
     common.add_stores(parser)
@@ -35,25 +39,24 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what can be done; 1 if no table came of it."""
-    from seglib import evaluation, reproduction
+    from seglib import evaluation, recipe, reproduction
 
-    recipe = common.chosen(arguments)
-    out = arguments.out or Path("results") / arguments.mode
+    chosen = common.chosen(arguments)
+    out = arguments.out or Path("results" if chosen == recipe.paper() else "trial")
     try:
         done = reproduction.reproduce(
-            arguments.data, recipe, arguments.store, out, arguments.device
+            arguments.data, chosen, arguments.store, out, arguments.device
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f": every video that was complete is kept in {arguments.store}; the same command goes "
             "on from there."
         ) from None
-    for title, result in done.results.items():
-        if "rows" in result:
-            print(f"\n{title}: {result['fakes']} fakes, {result['bona_fide']} bona fide")
-            print(f"intervals resample {result['resampled_by']}")
-            print(evaluation.verdict(result["rows"]))
+    records = done.records()
+    for record in records:
+        print(f"\n{record.title}; intervals resample {done.tests[record.title]['resampled_by']}")
+        print(evaluation.verdict(record.table()))
     for sentence in done.missing:
         print(f"\nnot done: {sentence}")
-    print(f"\n{recipe}\n{out / 'reproduction.json'}")
-    return common.OK if done.scores else common.FAILED
+    print(f"\n{chosen}\n{done.run.parent}")
+    return common.OK if records else common.FAILED

@@ -15,8 +15,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "train",
         "train a linear probe on one view of the descriptors",
         "Train on the split 'train' of a manifest whose videos are in the store; the strength of "
-        "the penalty is chosen by person-disjoint cross-validation.",
+        "the penalty, the calibration and the threshold come from person-disjoint "
+        "cross-validation.",
         "  seglib train ffpp.csv\n"
+        "  seglib train ffpp.csv --seeds 3 --set conditioning=layernorm\n"
         "  seglib train ffpp.csv --view cls --out cls.safetensors\n"
         "  seglib train ffpp.csv --mode demo --view eyes\n",
     )
@@ -26,6 +28,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="default: VIEW.safetensors, its card beside it"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=common.positive,
+        default=1,
+        metavar="N",
+        help="several probes in one file, each of which leaves another part of the people out, "
+        "to see how much depends on who was trained on (default: one probe on everybody)",
     )
     common.add_recipe(parser, "paper")
     common.add_stores(parser)
@@ -40,10 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
     recipe, table = common.chosen(arguments), manifest.read(arguments.manifest)
     view = arguments.view or recipe.region
     store = Store.find(arguments.store, recipe)
-    probe = evaluation.train(table, store, view, recipe)
+    seeds = range(arguments.seeds) if arguments.seeds > 1 else ()
+    probes = evaluation.train(table, store, view, recipe, seeds)
     card = evaluation.card(table, store, view, recipe)
     path = arguments.out or Path(f"{view.replace(' ', '-')}.safetensors")
-    probing.save(probe, path, card)
+    probing.save(probes, path, card)
+    strengths = ", ".join(f"{probe.C:g}" for probe in probes)
     print(f"{view}: trained on {card['videos']} videos, {card['fakes']} of them fake, of "
-          f"{card['groups']} groups; C = {probe[-1].C}\n{recipe}\n{path}")  # fmt: skip
+          f"{card['groups']} groups; C = {strengths}\n{recipe}\n{path}")  # fmt: skip
     return common.OK
