@@ -13,11 +13,11 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from seglib import claims, receipts, results
@@ -151,19 +151,22 @@ def _records(folder: Path) -> tuple[list[Record], Check]:
 def _numbers(records: Sequence[Record]) -> Check:
     """Every number of a record that has a table of scores, computed anew from it."""
     count, problems = 0, []
-    with ThreadPoolExecutor() as pool:  # NumPy lets them run side by side
-        jobs = [pool.submit(results.recomputed, record) for record in records]
-        bar = tqdm(jobs, "recomputing", unit="record", delay=PATIENCE, leave=False)
-        for record, job in zip(records, bar, strict=True):
-            try:
-                anew = job.result()
-            except BadRecord as error:
-                problems.append(str(error))
-                continue
-            if record.data:
-                count += len(anew)
-                problems += _differences(record, anew)
+    jobs = Parallel(n_jobs=-1, return_as="generator")(delayed(_anew)(one) for one in records)
+    bar = tqdm(jobs, "recomputing", len(records), unit="record", delay=PATIENCE, leave=False)
+    for record, anew in zip(records, bar, strict=True):
+        if isinstance(anew, BadRecord):
+            problems.append(str(anew))
+        elif record.data:
+            count += len(anew)
+            problems += _differences(record, anew)
     return Check("numbers, recomputed from their scores", count, tuple(problems))
+
+
+def _anew(record: Record) -> dict[str, dict] | BadRecord:
+    try:
+        return results.recomputed(record)
+    except BadRecord as error:
+        return error
 
 
 def _differences(record: Record, anew: Mapping[str, dict]) -> Iterator[str]:
