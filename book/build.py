@@ -29,7 +29,7 @@ import yaml
 from bs4 import BeautifulSoup
 from papermill.exceptions import PapermillExecutionError
 
-from seglib import results
+from seglib import results, verification
 from seglib.errors import SeglibError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,6 +164,9 @@ def build(options: argparse.Namespace) -> Path:
     if options.no_publish:
         return stage / "notebooks"
 
+    if source == ROOT:  # another book quotes nothing of ours
+        with step("verify"):
+            check_published()
     with step("Jupyter Book"):
         html = build_html(stage)
         check_pages(html, toc_pages(stage / "_toc.yml"))
@@ -416,6 +419,13 @@ def check_results(folder: Path) -> None:
                 ]
             )
         )
+
+
+def check_published() -> None:
+    """Refuse published numbers, claims, quotes and receipts that are not what they say."""
+    problems = [one for check in verification.offline() for one in check.problems]
+    if problems:
+        raise BuildError("\n".join(["What is published does not verify:", *problems]))
 
 
 # ---------------------------------------------------------------------------------------- the pages

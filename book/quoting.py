@@ -273,7 +273,8 @@ class AllResults(Quoting, SphinxDirective):
         if results.stale(record):
             self.warn(f"{record.path} is stale: {_stale(record)}")
         told = [f"`{record.mode}/{record.path.name}`", f"recipe `{record.recipe}`"]
-        told += [f"made {_made(record)} in {record.seconds:g} s"]
+        took = f" in {record.seconds:g} s" if record.seconds else ""
+        told += [f"made {_made(record)}{took}"]
         methods = {found.method for found in record.quoted().values()} - {"none"}
         told += [f"intervals: {', '.join(sorted(methods))}"] if methods else []
         told += [f"scores of SHA-256 `{record.data[:HASH]}`"] if record.data else []

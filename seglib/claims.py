@@ -40,8 +40,6 @@ _PREDICATE = re.compile(
 )
 EXPECTED = "KEY.value >= 0.70, KEY.low > 0, or KEY.value > OTHER.value + 0.05"
 
-# The paper's encoder under its other name: the same weights, given out by timm.
-
 # What `reproduction` may publish in paper mode: test, view or lead of one over another, metric.
 TESTS = tuple(
     f"{dataset}-{rule}-face"
@@ -111,7 +109,7 @@ class Claim:
     """A sentence, and all that must be so for it to hold.
 
     An empty holds_if says that nothing here measures the claim yet. needs tells what running it
-    takes.
+    takes. check changes with anything else of the claim.
     """
 
     key: str
@@ -121,6 +119,7 @@ class Claim:
     controls: tuple[Control, ...]
     needs: str
     paper: Figure | None = None
+    check: str = ""
 
     @property
     def operands(self) -> list[tuple[str, str]]:
@@ -218,7 +217,7 @@ def _not_so(predicates: Iterable[Predicate], found: Mapping[str, Result]) -> str
 # -- reading ----------------------------------------------------------------------------------
 
 CLAIM = {"key": str, "sentence": str, "mode": str, "holds_if": list, "controls": list}
-OPTIONAL = {"needs": str, "paper": dict}
+OPTIONAL = {"needs": str, "paper": dict, "check": str}
 CONTROL = {"sentence": str, "holds_if": list}
 PAPER, PAPER_OPTIONAL = {"source": str}, {"value": (int, float), "unit": str}
 
@@ -281,7 +280,15 @@ def _claim(row: object, where: str) -> Claim:
         controls=tuple(Control(one["sentence"], _predicates(one, where)) for one in controls),
         needs=row.get("needs", RERUN),
         paper=paper and Figure(**paper),
+        check=row.get("check", ""),
     )
+    rest = {name: value for name, value in row.items() if name != "check"}
+    content = results.digest(rest)[:8]
+    if claim.check and claim.check != content:
+        raise BadLedger(
+            f"{where}: it was changed: its check is {claim.check}, its content's is {content}. "
+            f"Restore it; or if the change was meant, write check: '{content}'."
+        )
     _check(claim, where)
     return claim
 

@@ -103,7 +103,10 @@ class Scores:
         """
         rows = {}
         for view in self.views:
-            found = {rule: self.auc(view, rule) for rule in items.ABSTENTIONS}
+            try:
+                found = {rule: self.auc(view, rule) for rule in items.ABSTENTIONS}
+            except items.OneClass:
+                continue
             rows[view] = {rule: str(one) for rule, one in found.items()}
             rows[view]["coverage"] = found["dropped"].coverage
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("view")
@@ -145,6 +148,9 @@ def verdict(table: pd.DataFrame) -> str:
     own = table.loc[against]
     lines = [f"{against}: AUC {own.auc:.3f} [{own.low:.3f}, {own.high:.3f}]"]
     for view, row in table.drop(index=against).iterrows():
+        if np.isnan(row.auc):
+            lines.append(f"  {view} has scored no items of both classes: nothing to compare")
+            continue
         if row.lead_low > 0:
             verb = "is ahead of"
         elif row.lead_high < 0:
@@ -321,7 +327,7 @@ def read_scores(path: str | os.PathLike, table: pd.DataFrame) -> np.ndarray:
     """Somebody else's scores of a manifest's videos, ``(N,)``; NaN for those it left out.
 
     Scores that all lie between 0 and 1 are taken for probabilities, and become log-odds as ours
-    are: the order stays, and 0.5 is undecided for both.
+    are: the order stays, and 0.5 is undecided for both. Any others are taken for log-odds.
 
     Parameters
     ----------
@@ -359,11 +365,12 @@ def read_scores(path: str | os.PathLike, table: pd.DataFrame) -> np.ndarray:
     if not found.video_uid.isin(table.video_uid).any():
         some = found.video_uid.head(3).tolist()
         raise _bad(path, f"none of its {len(found)} videos is in the manifest, say {some}")
-    scores = scores.set_axis(found.video_uid).reindex(table.video_uid).to_numpy(float)
-    if np.nanmin(scores) >= 0 and np.nanmax(scores) <= 1:
-        smallest = np.finfo(float).eps  # the log-odds of 0 and 1 are infinite
-        scores = special.logit(scores.clip(smallest, 1 - smallest))
-    return scores
+    if absent.all():
+        raise _bad(path, "all its scores are empty")
+    if scores.min() >= 0 and scores.max() <= 1:
+        smallest = np.finfo(float)  # the log-odds of 0 and 1 are infinite
+        scores = special.logit(scores.clip(smallest.tiny, 1 - smallest.eps))
+    return scores.set_axis(found.video_uid).reindex(table.video_uid).to_numpy(float)
 
 
 def _bad(path: Path, found: str) -> BadScores:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from seglib.errors import SeglibError, unknown_name
 
@@ -66,7 +67,8 @@ class Items:
         fake = labels == 1
         absent = np.any([np.isnan(scores).any(0) for scores in several], 0)
         _finite(several, absent, abstained)
-        names, groups = np.unique(groups, return_inverse=True)
+        # By first appearance: what a group is called must not change who is drawn.
+        groups, names = pd.factorize(groups)
         kept = ~absent if abstained == "dropped" else np.ones(len(fake), bool)
         filling = np.where(fake, -np.inf, np.inf) if abstained == "worst" else half
         items = cls(
@@ -109,6 +111,13 @@ def _fit(
         raise BadItems(
             f"found {found}; expected labels (N,), groups (N,), scores (S, N) or (N,), and probes "
             "like the scores, of the same N > 0 items in the same order."
+        )
+    nameless = pd.isna(groups)
+    if nameless.any():
+        first = ", ".join(map(str, np.flatnonzero(nameless)[:5]))
+        raise BadItems(
+            f"{nameless.sum()} of {len(groups)} items have no group (NaN), first in rows {first}; "
+            "expected one each. Give an item that shares nobody a group of its own."
         )
     strange = ~((labels == 0) | (labels == 1))
     if strange.any():

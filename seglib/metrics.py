@@ -28,6 +28,7 @@ RANKED = {
     "tpr@1%": partial(roc.tpr_at_fpr, level=0.01),
     "tpr@5%": partial(roc.tpr_at_fpr, level=0.05),
 }
+FEWEST = {"tpr@1%": 100, "tpr@5%": 20}  # bona fide items of a probe, else the rate is beyond reach
 METRICS = (*RANKED, "accuracy", "brier")
 
 
@@ -84,7 +85,8 @@ def measures(
     groups : (N,)
         Items that share an identity, directly or through others, share a group.
     metrics : of `METRICS`, optional
-        Default: all, accuracy only with thresholds. See `seglib.roc` for how each is defined.
+        Default: all, accuracy only with thresholds. See `seglib.roc` for how each is defined. A
+        TPR at an FPR is NaN where a probe scored too few bona fide items for it, see `FEWEST`.
     rival : like scores, optional
         Then each interval is of the paired difference: of `scores` less of `rival`.
     seed : int
@@ -147,6 +149,9 @@ def measures(
     found = {}
     for name in metrics:
         kept = detectors[0].influence if name == "auc" else 1.0
+        if min(detector.fewest_reals for detector in detectors) < FEWEST.get(name, 0):
+            found[name] = _interval(items, np.nan, np.nan, np.nan, method)
+            continue
         samples = value[name][0], resampled[name], deleted[name]
         ends = resampling.ends(method, items.fewest_groups, kept, *samples)
         found[name] = _interval(items, value[name][0], *ends, method)
@@ -175,6 +180,7 @@ def delong(
     scores: np.ndarray,
     groups: np.ndarray | None = None,
     rival: np.ndarray | None = None,
+    abstained: str | None = None,
 ) -> Interval:
     """AUC, or its difference to a rival's, with an interval by normal approximation.
 
@@ -186,8 +192,8 @@ def delong(
 
     Parameters
     ----------
-    labels, scores, groups, rival
-        As in `measures`. Without groups every item is its own.
+    labels, scores, groups, rival, abstained
+        As in `measures`. Without groups every item is its own. An AUC's interval ends at 0 and 1.
 
     Raises
     ------
@@ -195,7 +201,7 @@ def delong(
     """
     groups = np.arange(len(labels)) if groups is None else groups
     several = [scores] if rival is None else [scores, rival]
-    items = Items.of(labels, several, groups)
+    items = Items.of(labels, several, groups, abstained=abstained)
     fake, count = items.fake, items.count
     shares = [np.mean([roc.placements(fake, row) for row in rows], 0) for rows in items.scores]
     share = shares[0] if rival is None else shares[0] - shares[1]
@@ -211,7 +217,9 @@ def delong(
             for kind, own in zip((fake, ~fake), sums, strict=True)
         )
         reach = stats.norm.isf((1 - resampling.LEVEL) / 2) * np.sqrt(max(variance, 0))
-    return _interval(items, value, value - reach, value + reach, "delong")
+    floor = 0.0 if rival is None else -1.0
+    ends = np.clip([value - reach, value + reach], floor, 1.0)
+    return _interval(items, value, *ends, "delong")
 
 
 def reliability(
@@ -325,6 +333,11 @@ class _Detector:
             called = scores > np.take_along_axis(thresholds, made, 1)
             means["accuracy"] = (called == items.fake).mean(0)
         return cls(len(scores), strata, means)
+
+    @property
+    def fewest_reals(self) -> int:
+        """How many bona fide items the probe scored that scored the fewest."""
+        return min(int((~stratum.ranking.fake).sum()) for stratum in self.strata)
 
     @property
     def influence(self) -> float:

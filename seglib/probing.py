@@ -42,6 +42,7 @@ from seglib.errors import SeglibError, unknown_name
 from seglib.recipe import Recipe
 
 SEEDS = (0, 1, 2)
+ATTEMPTS = 20
 EPSILON = 1e-6  # under the root of LayerNorm, as in DINOv2
 FLATTEST = 0.01  # log-odds a standard deviation of the logits: the least that Platt may say
 FORMAT = 1  # raised when the files change their form
@@ -268,10 +269,17 @@ def _tested_in(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) ->
             "`folds` or `inner_folds` in the recipe."
         )
     tested_in = np.zeros(len(labels), int)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for fold, (_, test) in enumerate(splitter.split(labels, labels, groups)):
-        tested_in[test] = fold
-    return tested_in
+    for again in range(ATTEMPTS):  # groups of very different sizes may leave a fold one class
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed + 1000 * again)
+        tests = [test for _, test in splitter.split(labels, labels, groups)]
+        if all(len(np.unique(labels[test])) == 2 for test in tests):
+            for fold, test in enumerate(tests):
+                tested_in[test] = fold
+            return tested_in
+    raise TooFewGroups(
+        f"{ATTEMPTS} ways of dealing {len(np.unique(groups))} groups into {folds} folds all left a "
+        "fold with one class; expected both in each. Add people, or lower `folds` or `inner_folds`."
+    )
 
 
 def _frames(
@@ -296,7 +304,7 @@ def _frames(
 
 
 def _auc(labels: np.ndarray, logits: np.ndarray, folds: np.ndarray) -> float:
-    """Mean over the folds; in each there is a video of either class, as there were groups."""
+    """Mean over the folds; in each there is a video of either class, see `_tested_in`."""
     within = [folds == fold for fold in np.unique(folds)]
     return np.mean([roc_auc_score(labels[fold], logits[fold]) for fold in within])
 

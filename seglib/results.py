@@ -36,7 +36,7 @@ SAME_WEIGHTS = {"dinov3-l": "timm/vit_large_patch16_dinov3.lvd1689m"}
 DIGITS = 6  # of a result; counts of pairs make an AUC, so all of them are the same everywhere
 
 
-CHECKOUT = (HERE.parent / "results").is_dir()  # else the package is installed, with copies inside
+CHECKOUT = (HERE.parent / "pyproject.toml").is_file()  # else installed, with copies inside
 FOLDER = HERE.parent / "results" if CHECKOUT else HERE / "published" / "results"
 
 
@@ -238,6 +238,7 @@ def compute(scores: Scores, against: str) -> dict[str, Interval]:
             lead = {} if view == against else {"auc": scores.lead(against, view)}
         except OneClass:
             continue
+        measured = {name: one for name, one in measured.items() if not np.isnan(one.value)}
         for name, several in ((view, measured), (f"{against}-over-{view}", lead)):
             found |= {f"{slug(name)}.{metric}": value for metric, value in several.items()}
     return found
@@ -298,7 +299,13 @@ def published(mode: str | None = None, folder: Path | None = None) -> dict[str, 
     found: dict[str, Result] = {}
     for record in records(folder):
         if mode in (None, record.mode):
-            found |= record.quoted()
+            own = record.quoted()
+            if twice := found.keys() & own.keys():
+                raise BadRecord(
+                    f"{record.path}: the key {min(twice)} is another record's too; expected each "
+                    "once. Rename the record or move it away."
+                )
+            found |= own
     return found
 
 

@@ -28,21 +28,25 @@ class BadRecord(SeglibError):
 
 def write(scores: Scores, path: Path) -> None:
     """A row an item: who, label, group, which probe, the scores of each view and seed, a check."""
+    if "probe" in scores.views:
+        raise BadRecord(f"{path}: a view is called 'probe', as is a column; expected another name.")
     items = np.arange(len(scores.labels)) if scores.items is None else scores.items
     methods = np.full(len(scores.labels), "") if scores.methods is None else scores.methods
-    columns = dict(zip(FIXED, (items, scores.labels, methods, scores.groups), strict=True))
+    labels = np.asarray(scores.labels).astype(int)
+    fixed = zip(FIXED, (items, labels, methods, scores.groups), strict=True)
+    columns = {name: [str(value) for value in values] for name, values in fixed}
     rows = {"probe": [] if scores.probes is None else scores.probes, **scores.views}
     for name, values in rows.items():
-        columns |= {f"{name} {seed}": row for seed, row in enumerate(np.atleast_2d(values))
-                    if row.size}  # fmt: skip
-    text = pd.DataFrame({name: [_cell(v) for v in values] for name, values in columns.items()})
+        for seed, row in enumerate(np.atleast_2d(values)):
+            columns |= {f"{name} {seed}": list(map(_cell, row))} if row.size else {}
+    text = pd.DataFrame(columns)
     text["check"] = [check(*row) for row in text.itertuples(index=False)]
     with files.replacing(path) as part:
         text.to_csv(part, index=False, lineterminator="\n")
 
 
 def _cell(value: object) -> str:
-    """Five digits of a score, nothing for an abstention; anything else as it is."""
+    """Five digits of a score, nothing for an abstention; a probe's number as it is."""
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{value:.5g}"
     return str(value)

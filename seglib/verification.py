@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from seglib import claims, receipts, results
 from seglib import recipe as recipes
-from seglib.claims import BadLedger
+from seglib.claims import BadLedger, Claim
 from seglib.errors import SeglibError, UnknownName, unknown_name
 from seglib.receipts import BadReceipt, Receipt
 from seglib.results import BadRecord, Record, Result
@@ -59,10 +59,13 @@ def offline(folder: Path | None = None, project: Path | None = None) -> list[Che
         Where README, ``book`` and ``notebooks`` lie, which quote them (default: this project).
     """
     folder = results.FOLDER if folder is None else Path(folder)
+    whose = project
     ledger = claims.LEDGER if project is None else Path(project, "book", claims.LEDGER.name)
     project = Path(__file__).parents[1] if project is None else Path(project)
     records, whole = _records(folder)
     found = {key: result for record in records for key, result in record.quoted().items()}
+    if folder != results.FOLDER and whose is None:  # another run's, of which no page speaks
+        return [whole, _numbers(records), _receipts(folder / receipts.REPLICATIONS, records)]
     known, judged = _claims(ledger, found)
     return [
         whole,
@@ -200,7 +203,14 @@ def _receipts(folder: Path, records: Sequence[Record]) -> Check:
 def _misquoted(receipt: Receipt, records: Sequence[Record]) -> Iterator[str]:
     present = {one.name: one.quoted() for one in records
                if receipt.published.get(one.name) == receipts.publication(one)}  # fmt: skip
+    told = {row.key for row in receipt.rows} | set(receipt.missing)
+    for key in (key for numbers in present.values() for key in numbers if key not in told):
+        yield (f"{receipt.path}: found nothing of {key}, which is published; expected a row, or "
+               "that it is missing. Hand it in as the chapter wrote it.")  # fmt: skip
     for row in receipt.rows:
+        if row.inside != _lies_inside(row):
+            yield (f"{receipt.path}: {row.key}: found inside {row.inside}; its own numbers say "
+                   "otherwise. Hand it in as the chapter wrote it.")  # fmt: skip
         numbers = present.get(receipts.record_of(row.key))
         if numbers is None:  # of an earlier publication
             continue
@@ -212,30 +222,43 @@ def _misquoted(receipt: Receipt, records: Sequence[Record]) -> Iterator[str]:
                    f"{there}. Hand it in as the chapter wrote it.")  # fmt: skip
 
 
-def _claims(path: Path, found: Mapping[str, Result]) -> tuple[list[str], Check]:
-    """Keys of the claims, which are judged; whether each knows what it speaks of."""
+def _lies_inside(row: receipts.Row) -> bool:
+    if row.here == row.published:
+        return True
+    return None not in (row.here, row.low, row.high) and row.low <= row.here <= row.high
+
+
+def _claims(path: Path, found: Mapping[str, Result]) -> tuple[list[Claim], Check]:
+    """The claims, which are judged; whether each is as it was written, and knows its results."""
     try:
         ledger = claims.load(path)
     except BadLedger as error:
         return [], Check("claims", 0, (str(error),))
     statuses, problems = Counter(), []
     for claim in ledger:
+        if not claim.check:
+            problems.append(f"{path}, claim {claim.key!r}: found no check; expected the one that "
+                            "its content gives. Write check: '?', you will be told.")  # fmt: skip
         try:
             statuses[claims.judge(claim, found).status] += 1
         except UnknownName as error:
             problems.append(f"{path}, claim {claim.key!r}: {error}")
     told = ", ".join(f"{count} {status}" for status, count in statuses.items())
     what = f"claims: {told}" if told else "claims"
-    return [claim.key for claim in ledger], Check(what, len(ledger), tuple(problems))
+    return ledger, Check(what, len(ledger), tuple(problems))
 
 
-def _quotes(project: Path, found: Mapping[str, Result], ledger: Sequence[str]) -> Check:
-    """Whether what the pages quote exists, and is of today's recipe."""
+def _quotes(project: Path, found: Mapping[str, Result], ledger: Sequence[Claim]) -> Check:
+    """Whether what the pages quote exists, is of today's recipe, and holds where they say so."""
     quotes, problems = list(_quoted(project)), []
+    known = {claim.key: claim for claim in ledger}
     for place, role, key in quotes:
         if role in ("claim", "holds"):
-            if key not in ledger:
-                problems.append(f"{place}: {unknown_name('claim', key, ledger)}")
+            if key not in known:
+                problems.append(f"{place}: {unknown_name('claim', key, known)}")
+            elif role == "holds" and (status := _status(known[key], found)) != claims.HOLDS:
+                problems.append(f"{place}: asserts {key}: found {status}; expected that it holds. "
+                                "Say what is so, or quote it with {claim}.")  # fmt: skip
             continue
         try:
             result = claims.find(key, found)
@@ -247,6 +270,13 @@ def _quotes(project: Path, found: Mapping[str, Result], ledger: Sequence[str]) -
             problems.append(f"{place}: {key} is stale: found the recipe {result.recipe}; expected "
                             f"{today}, that of its mode today. Run `make results`.")  # fmt: skip
     return Check("quotes on pages", len(quotes), tuple(problems))
+
+
+def _status(claim: Claim, found: Mapping[str, Result]) -> str:
+    try:
+        return claims.judge(claim, found).status
+    except UnknownName:
+        return "a result that is not published"
 
 
 def _quoted(project: Path) -> Iterator[tuple[str, str, str]]:

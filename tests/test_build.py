@@ -9,7 +9,7 @@ import pytest
 from nbformat import v4
 
 from book import build
-from seglib import recipe, results
+from seglib import recipe, results, verification
 from seglib.metrics import Interval
 
 ROOT = Path(__file__).parent.parent
@@ -262,6 +262,13 @@ def test_a_changed_record_stops_the_build(make_book, published, capsys):
     record.write_text(record.read_text().replace("0.7,", "0.8,"))
     assert make_book(_01_one=notebook(SAVES.format(value=0.7, but="")))("--no-publish") == 1
     assert "the result mouth.auc was changed" in capsys.readouterr().err
+
+
+def test_what_does_not_verify_is_not_built(monkeypatch):
+    bad = verification.Check("claims", 1, ("claims.yml, claim 'x': it was changed",))
+    monkeypatch.setattr(verification, "offline", lambda: [bad])
+    with pytest.raises(build.BuildError, match="claim 'x': it was changed"):
+        build.check_published()
 
 
 def test_results_are_published_on_request_only(make_book, published):

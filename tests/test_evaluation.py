@@ -224,7 +224,7 @@ def test_a_view_that_scores_nobody_has_no_auc_and_stops_no_other():
 def sentence(low, high, highest=0.8):
     lead = (low + high) / 2
     table = pd.DataFrame(
-        {"auc": [0.7, 0.7 - lead], "low": 0.6, "high": [0.8, highest],
+        {"auc": [0.7, 0.7 - np.nan_to_num(lead)], "low": 0.6, "high": [0.8, highest],
          "lead": [0, lead], "lead_low": [0, low], "lead_high": [0, high]},
         index=["mouth", "cls"],
     )  # fmt: skip
@@ -328,3 +328,28 @@ def test_a_table_of_scores_that_does_not_fit_says_why(tmp_path, text, said):
         path.write_text(text)
     with pytest.raises(BadScores, match=said):
         evaluation.read_scores(path, videos(people=2))
+
+
+def test_tiny_probabilities_keep_their_order(tmp_path):
+    table = videos(people=2)
+    (tmp_path / "s.csv").write_text("video_uid,score\nA1,1e-20\n0,1e-30\nB0,0\n")
+    known = dict(
+        zip(table.video_uid, evaluation.read_scores(tmp_path / "s.csv", table), strict=True)
+    )
+    assert known["A1"] > known["0"] > known["B0"] > -np.inf
+
+
+def test_a_table_of_empty_scores_says_so(tmp_path):
+    (tmp_path / "s.csv").write_text("video_uid,score\nA1,\n0,\n")
+    with pytest.raises(BadScores, match="all its scores are empty"):
+        evaluation.read_scores(tmp_path / "s.csv", videos(people=2))
+
+
+def test_a_detector_that_scored_one_class_is_not_compared():
+    labels, groups = np.tile([0, 1], 6), np.repeat(np.arange(6), 2)
+    scores = Scores(
+        labels, groups, {"mouth": labels + 0.0, "brows": np.where(labels == 1, 1.0, np.nan)}
+    )
+    said = evaluation.verdict(scores.table("mouth"))
+    assert said.endswith("  brows has scored no items of both classes: nothing to compare")
+    assert scores.abstentions().index.tolist() == ["mouth"]

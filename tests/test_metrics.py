@@ -29,6 +29,7 @@ def few_resamples():
     """What is tested here holds for any number of them, and hypothesis asks a hundred times."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resampling, "RESAMPLES", 100)
+        patch.setattr(metrics, "FEWEST", {})  # it has a test of its own
         yield
 
 
@@ -702,3 +703,34 @@ def test_how_many_are_drawn_at_a_time_does_not_matter(monkeypatch):
     plain = metrics.measures(*case)
     monkeypatch.setattr(resampling, "CHUNK", 1000)
     assert metrics.measures(*case) == plain
+
+
+# -- what a fresh reading found ------------------------------------------------------------------
+
+
+def test_a_rate_that_so_few_items_cannot_show_has_no_number(monkeypatch):
+    """One in a hundred of 40 bona fide items: it would be whatever lies above the highest."""
+    monkeypatch.setattr(metrics, "FEWEST", {"tpr@1%": 100, "tpr@5%": 20})
+    rng = np.random.default_rng(0)
+    labels, groups = np.tile([0, 1], 120), np.arange(240) // 8
+    scores = labels + rng.normal(size=240)
+    one = metrics.measures(labels, scores, groups)
+    assert not np.isnan(one["tpr@1%"].value)
+    several = metrics.measures(labels, scores, groups, probes=groups % 3)
+    assert np.isnan([several["tpr@1%"].value, several["tpr@1%"].low]).all()
+    assert not np.isnan(several["tpr@5%"].value)
+
+
+def test_an_item_without_a_group_is_refused_by_row():
+    with pytest.raises(BadItems, match=r"1 of 4 items have no group \(NaN\), first in rows 3"):
+        metrics.auc([0, 1, 0, 1], [1.0, 2, 3, 4], [0, 1, 2, np.nan])
+
+
+def test_delong_stays_within_bounds_and_takes_a_rule():
+    labels, scores = np.repeat([0, 1], 8), np.r_[np.arange(8), np.arange(5, 13)].astype(float)
+    assert metrics.delong(labels, scores, np.arange(16) // 4).high <= 1
+    scores[0] = np.nan
+    with pytest.raises(MissingScores):
+        metrics.delong(labels, scores)
+    found = metrics.delong(labels, scores, abstained="dropped")
+    assert (found.items, found.coverage) == (15, 15 / 16)

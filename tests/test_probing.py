@@ -733,3 +733,25 @@ def test_the_card_of_another_probe_is_refused(trained, tmp_path):
     other.with_suffix(".json").write_bytes(one.with_suffix(".json").read_bytes())
     with pytest.raises(BadProbe, match="belongs to another file"):
         probing.load(other)
+
+
+def test_no_fold_is_left_with_one_class():
+    """Groups of very different sizes, of which scikit-learn's own folds leave one bare."""
+    sizes = [(2, 2), (40, 40), (1, 2), (1, 0), (1, 2), (8, 40), (40, 0), (8, 0)]
+    groups = np.concatenate([np.full(sum(pair), at) for at, pair in enumerate(sizes)])
+    labels = np.concatenate([np.repeat([0, 1], pair) for pair in sizes])
+    bare = 0
+    for seed in range(100):
+        folds = probing._tested_in(labels, groups, 3, seed)
+        assert all(len(np.unique(labels[folds == fold])) == 2 for fold in range(3)), seed
+        splitter = probing.StratifiedGroupKFold(3, shuffle=True, random_state=seed)
+        tests = [test for _, test in splitter.split(labels, labels, groups)]
+        bare += any(len(np.unique(labels[test])) < 2 for test in tests)
+    assert bare, "scikit-learn's own folds would do"
+
+
+def test_folds_that_cannot_hold_both_classes_are_refused(monkeypatch):
+    monkeypatch.setattr(probing, "ATTEMPTS", 0)
+    descriptors, labels, groups = people()
+    with pytest.raises(TooFewGroups, match="ways of dealing 16 groups into 3 folds"):
+        probing.fit(descriptors, labels, groups, RECIPE)

@@ -69,3 +69,18 @@ def test_what_is_no_table_of_scores(path, text):
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(BadRecord, match=r"scores\.csv"):
         scoretable.read(path, {})
+
+
+def test_groups_are_kept_as_they_are(tmp_path):
+    labels = np.tile([False, True], 20)
+    groups = 100000.0 + np.arange(40) // 2
+    scoretable.write(Scores(labels, groups, {"m": np.zeros(40)}), tmp_path / "s.csv")
+    again = scoretable.read(tmp_path / "s.csv", {})
+    assert len(set(again.groups)) == 20
+    assert again.labels.tolist() == [0, 1] * 20
+
+
+def test_a_view_may_not_be_called_as_the_column_of_probes(tmp_path):
+    labels = np.array([0, 1])
+    with pytest.raises(BadRecord, match="a view is called 'probe'"):
+        scoretable.write(Scores(labels, labels, {"probe": labels + 0.5}), tmp_path / "s.csv")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from seglib import cli, experiments, receipts, recipe, results, verification
 from seglib.evaluation import Scores
@@ -62,7 +63,8 @@ def made(tmp_path_factory):
     shutil.rmtree(project / "run")
     for folder in ("book", "notebooks"):
         (project / folder).mkdir()
-    (project / "book" / "claims.yml").write_text(LEDGER)
+    check = results.digest(yaml.safe_load(LEDGER)[0])[:8]
+    (project / "book" / "claims.yml").write_text(f"{LEDGER}  check: '{check}'\n")
     (project / "book" / "page.md").write_text(PAGE)
     (project / "README.md").write_text("It {holds}`mouth-tells`: {value}`orl.cls.auc`.")
     cells = [("code", "'{result}`no.such.auc`'"), ("markdown", "{result}`orl.cls.eer`")]
@@ -111,7 +113,7 @@ def test_what_was_saved_verifies(project):
     assert problems(project) == []
     assert found == {
         "records and their check sums": 2,
-        "numbers, recomputed from their scores": 15,
+        "numbers, recomputed from their scores": 13,
         "claims: 1 holds": 1,
         "quotes on pages": 7,
         "receipts": 1,
@@ -200,8 +202,17 @@ def test_a_folder_without_records_is_a_problem(tmp_path, project):
 # -- claims, quotes, receipts ------------------------------------------------------------------
 
 
-def test_one_word_of_a_claims_key_is_seen_where_it_is_quoted(project):
-    replaced(project / "book" / "claims.yml", "key: mouth-tells", "key: mouth-told")
+def amended(project, old, new):
+    """A change of the ledger whose check was written anew."""
+    path = project / "book" / "claims.yml"
+    replaced(path, old, new)
+    entry = yaml.safe_load(path.read_text())[0]
+    entry["check"] = results.digest({k: v for k, v in entry.items() if k != "check"})[:8]
+    path.write_text(yaml.safe_dump([entry]))
+
+
+def test_a_claim_of_another_key_is_missed_where_it_is_quoted(project):
+    amended(project, "key: mouth-tells", "key: mouth-told")
     found = problems(project)
     assert len(found) == 2
     assert "README.md, line 1: unknown claim 'mouth-tells'; did you mean 'mouth-told'" in found[0]
@@ -209,8 +220,12 @@ def test_one_word_of_a_claims_key_is_seen_where_it_is_quoted(project):
 
 
 def test_one_word_of_a_key_in_a_claim_is_seen(project):
-    replaced(project / "book" / "claims.yml", "orl.mouth.auc", "orl.month.auc")
-    one_problem(project, "claims.yml, claim 'mouth-tells'", "orl.month", "did you mean")
+    amended(project, "orl.mouth.auc", "orl.month.auc")
+    found = problems(project)
+    assert "claims.yml, claim 'mouth-tells'" in found[0]
+    assert "orl.month" in found[0]
+    assert "did you mean" in found[0]
+    assert "asserts mouth-tells: found a result that is not published" in found[1]
 
 
 def test_a_ledger_that_cannot_be_read_is_a_problem(project):
@@ -298,7 +313,7 @@ def again(project):
 
 def test_the_same_numbers_have_not_moved(project, rerun):
     table = again(project)
-    assert len(table) == 17
+    assert len(table) == 15
     assert table.inside.all()
     assert (table.moved == 0).all()
 
@@ -341,6 +356,7 @@ def test_records_of_another_recipe_are_not_run_again(project, rerun):
 def here(project, monkeypatch):
     """The made-up project in place of this one."""
     monkeypatch.setattr(verification.claims, "LEDGER", project / "book" / "claims.yml")
+    monkeypatch.setattr(results, "FOLDER", project / "results")
     monkeypatch.setattr(verification, "__file__", str(project / "seglib" / "verification.py"))
     return str(project / "results")
 
@@ -368,7 +384,7 @@ def test_the_full_command_lists_what_moved(here, capsys, rerun):
     command = ["verify", "--full", "--results", here]
     assert cli.main(command) == cli.OK
     assert capsys.readouterr().out.endswith(
-        "nothing moved\n\n17 numbers: 17 to the digit, 0 inside their published intervals, "
+        "nothing moved\n\n15 numbers: 15 to the digit, 0 inside their published intervals, "
         "0 outside\n"
     )
     rerun["protocol"]["spread.auc"] = Interval(0.55, 0.4, 0.6, 9, 3, 1.0)
@@ -380,4 +396,71 @@ def test_the_full_command_lists_what_moved(here, capsys, rerun):
     assert cli.main(command) == cli.FAILED
     told = capsys.readouterr().out
     assert re.search(r"protocol.people.count +0.000000 +1.000000 +\+1.000000 +no\n", told)
-    assert told.endswith("15 to the digit, 1 inside their published intervals, 1 outside\n")
+    assert told.endswith("13 to the digit, 1 inside their published intervals, 1 outside\n")
+
+
+# -- what a fresh reading found ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("key: mouth-tells", "key: mouth-told"),
+        ("The mouth's tokens tell", "The mouth's tokens always tell"),
+        ("low > 0.5", "low > 0.4"),
+        ("Nobody is on", "Few are on"),
+    ],
+)
+def test_one_word_of_a_claim_is_seen_and_the_claim_named(project, old, new):
+    replaced(project / "book" / "claims.yml", old, new)
+    (problem,) = (one for one in problems(project) if "it was changed" in one)
+    assert "mouth-t" in problem
+    assert "write check: " in problem
+
+
+def test_a_claim_without_its_check_is_seen(project):
+    path = project / "book" / "claims.yml"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert "claim 'mouth-tells': found no check" in "".join(problems(project))
+
+
+def test_a_page_that_asserts_what_does_not_hold_is_seen(project):
+    amended(project, "low > 0.5", "low > 0.99")
+    one_problem = "README.md, line 1: asserts mouth-tells: found does not hold"
+    assert one_problem in "".join(problems(project))
+
+
+def resigned_receipt(project, change):
+    """A receipt that somebody changed, signed anew and named after its new digest."""
+    (path,) = (project / "results" / "replications").iterdir()
+    payload = json.loads(path.read_text())
+    change(payload)
+    payload["digest"] = results.digest(payload)
+    path.unlink()
+    name = f"{payload['chapter']}-{payload['digest'][:8]}.json"
+    (path.parent / name).write_text(json.dumps(payload))
+
+
+def test_a_receipt_that_hides_a_failure_is_seen(project):
+    def move(payload):
+        (row,) = (row for row in payload["rows"] if row["key"] == "orl.mouth.auc")
+        row["here"] = 0.111
+
+    resigned_receipt(project, move)
+    assert "orl.mouth.auc: found inside True; its own numbers say otherwise" in "".join(
+        problems(project)
+    )
+
+
+def test_a_receipt_that_leaves_numbers_out_is_seen(project):
+    resigned_receipt(project, lambda payload: payload["rows"].pop())
+    assert "found nothing of" in "".join(problems(project))
+
+
+def test_the_records_of_another_run_are_checked_for_themselves(project):
+    """No page speaks of them, no claim is judged by them."""
+    found = verification.offline(project / "results")
+    assert [one.what for one in found] == [
+        "records and their check sums", "numbers, recomputed from their scores", "receipts"
+    ]  # fmt: skip
+    assert [problem for one in found for problem in one.problems] == []

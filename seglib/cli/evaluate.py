@@ -34,7 +34,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="NAME=CSV",
-        help="another detector's scores: columns video_uid and score, higher is more fake",
+        help="another detector's scores: columns video_uid and score, a probability of fake or "
+        "log-odds",
     )
     common.add_split(parser, "test")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from seglib import evaluation
 
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after
     table = common.videos(arguments)
     found = [_probed(path, table, arguments) for path in arguments.probe]
     for scores in arguments.scores:
@@ -107,11 +110,13 @@ def _probed(path: Path, table, arguments: argparse.Namespace):
     probes, card = probing.load(path)
     try:
         trained = Recipe(**card["recipe"] | {"c_grid": tuple(card["recipe"]["c_grid"])})
+        view, networks = card["view"], card["networks"]
     except (TypeError, KeyError) as error:
         raise probing.BadProbe(
-            f"the card of {path} names no recipe of this version ({error}); train the probe again."
+            f"the card of {path} lacks what an evaluation needs, or is of another version "
+            f"({error}); expected view, recipe and networks. Train the probe again."
         ) from error
     changed = common.changed(trained, arguments.changes)
-    store = Store.find(arguments.store, changed, card["networks"])
+    store = Store.find(arguments.store, changed, networks)
     evaluation.fits(card, store)
-    return path.stem, evaluation.detect(probes, store, card["view"], table.video_uid)
+    return path.stem, evaluation.detect(probes, store, view, table.video_uid)
