@@ -179,11 +179,12 @@ def test_demo_wants_a_number_of_seeds(seeds, capsys):
 
 
 @pytest.mark.slow
-def test_demo_prints_keeps_and_draws_what_it_measures(book, tmp_path, capsys):
+def test_demo_prints_keeps_and_draws_what_it_measures(book, tmp_path, capsys, monkeypatch):
     """Needs the real descriptors, which building the book leaves in the cache."""
+    monkeypatch.setattr(experiments, "SETS", 50)  # chapter 03 simulates the thousand
     picture = tmp_path / "new" / "demo.png"
     out = tmp_path / "kept"
-    assert cli.main(["demo", "--seeds", "2", "--out", str(out), "--picture", str(picture)]) == 0
+    assert cli.main(["demo", "--seeds", "1", "--out", str(out), "--picture", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
     assert "orl: mouth forged, poisson\nmouth: AUC 0." in said
