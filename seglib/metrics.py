@@ -55,6 +55,8 @@ class Interval:
     method: str = "expanded"
 
     def __str__(self) -> str:
+        if np.isnan(self.value):
+            return "none"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 

@@ -718,6 +718,7 @@ def test_a_rate_that_so_few_items_cannot_show_has_no_number(monkeypatch):
     assert not np.isnan(one["tpr@1%"].value)
     several = metrics.measures(labels, scores, groups, probes=groups % 3)
     assert np.isnan([several["tpr@1%"].value, several["tpr@1%"].low]).all()
+    assert str(several["tpr@1%"]) == "none"
     assert not np.isnan(several["tpr@5%"].value)
 
 

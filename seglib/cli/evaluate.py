@@ -98,7 +98,7 @@ def _everything(scores, detectors: dict):
                 rows[name]["auc of frames"] = evaluation.frame_auc(scores, one)
         except OneClass:
             rows[name] = {}
-    return pd.DataFrame(rows).T.astype(str).replace("nan", "")
+    return pd.DataFrame(rows).T.astype(str).replace("nan", "none")
 
 
 def _probed(path: Path, table, arguments: argparse.Namespace):
