@@ -58,8 +58,7 @@ class Recipe:
     pooling: str = "mean"  # kept tokens -> one descriptor
     conditioning: str = "standardise"  # descriptor -> what the probe is fitted to, see `probing`
     aggregation: str = "mean"  # logits of a video's frames -> its score
-    # Inverse L2 strengths tried by grouped CV. Of 64 probes of the demo 61 choose 0.1 or 1, and 1
-    # an edge; rows that are not standardised want ten times as much, on a curve that is flat there.
+    # Inverse L2 strengths tried by grouped CV, a decade apart, so that a choice at an edge is rare.
     c_grid: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
     folds: int = 5  # person-disjoint folds that a score is held out of
     inner_folds: int = 3  # person-disjoint folds inside the training people, to choose C

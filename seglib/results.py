@@ -34,8 +34,6 @@ _NOTHING = dict.fromkeys(_LEAD.values(), 0.0)  # a view is not ahead of itself
 HERE = Path(__file__).parent
 SAME_WEIGHTS = {"dinov3-l": "timm/vit_large_patch16_dinov3.lvd1689m"}
 DIGITS = 6  # of a result; counts of pairs make an AUC, so all of them are the same everywhere
-
-
 CHECKOUT = (HERE.parent / "pyproject.toml").is_file()  # else installed, with copies inside
 FOLDER = HERE.parent / "results" if CHECKOUT else HERE / "published" / "results"
 
@@ -367,6 +365,12 @@ def recomputed(record: Record) -> dict[str, dict]:
 # -- comparing --------------------------------------------------------------------------------
 
 
+def inside(here: float | None, published: float, low: float | None, high: float | None) -> bool:
+    """Whether a number lies in a published interval; where there is none, whether it is equal."""
+    # A percentile interval may end a hair short of its estimate.
+    return here == published or (None not in (here, low, high) and low <= here <= high)
+
+
 def compare(ours: Mapping[str, Result], theirs: Mapping[str, Result]) -> pd.DataFrame:
     """Each of our results beside the published one of the same key.
 
@@ -379,8 +383,7 @@ def compare(ours: Mapping[str, Result], theirs: Mapping[str, Result]) -> pd.Data
     rows = {}
     for key in (key for key in ours if key in theirs):
         here, there = ours[key].value, theirs[key]
-        low, high = (there.value,) * 2 if there.low is None else (there.low, there.high)
-        inside = here == there.value or (None not in (here, low, high) and low <= here <= high)
-        rows[key] = (here, there.value, there.low, there.high, inside)
+        numbers = (here, there.value, there.low, there.high)
+        rows[key] = (*numbers, inside(*numbers))
     columns = ["here", "published", "low", "high", "inside"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("key")

@@ -2,7 +2,7 @@
 
 `offline` needs no weights and no network: it recomputes every number from the committed scores
 and compares to the digit. `again` re-runs the demo and compares with the published intervals.
-Taught in chapter 08.
+Taught in chapter 03.
 """
 
 from __future__ import annotations
@@ -59,21 +59,15 @@ def offline(folder: Path | None = None, project: Path | None = None) -> list[Che
         Where README, ``book`` and ``notebooks`` lie, which quote them (default: this project).
     """
     folder = results.FOLDER if folder is None else Path(folder)
-    whose = project
+    records, whole = _records(folder)
+    own = [whole, _numbers(records), _receipts(folder / receipts.REPLICATIONS, records)]
+    if project is None and folder != results.FOLDER:  # another run's, of which no page speaks
+        return own
     ledger = claims.LEDGER if project is None else Path(project, "book", claims.LEDGER.name)
     project = Path(__file__).parents[1] if project is None else Path(project)
-    records, whole = _records(folder)
     found = {key: result for record in records for key, result in record.quoted().items()}
-    if folder != results.FOLDER and whose is None:  # another run's, of which no page speaks
-        return [whole, _numbers(records), _receipts(folder / receipts.REPLICATIONS, records)]
     known, judged = _claims(ledger, found)
-    return [
-        whole,
-        _numbers(records),
-        judged,
-        _quotes(project, found, known),
-        _receipts(folder / receipts.REPLICATIONS, records),
-    ]
+    return [*own, judged, _quotes(project, found, known)]
 
 
 def again(records: Sequence[Record]) -> pd.DataFrame:
@@ -208,7 +202,7 @@ def _misquoted(receipt: Receipt, records: Sequence[Record]) -> Iterator[str]:
         yield (f"{receipt.path}: found nothing of {key}, which is published; expected a row, or "
                "that it is missing. Hand it in as the chapter wrote it.")  # fmt: skip
     for row in receipt.rows:
-        if row.inside != _lies_inside(row):
+        if row.inside != results.inside(row.here, row.published, row.low, row.high):
             yield (f"{receipt.path}: {row.key}: found inside {row.inside}; its own numbers say "
                    "otherwise. Hand it in as the chapter wrote it.")  # fmt: skip
         numbers = present.get(receipts.record_of(row.key))
@@ -220,12 +214,6 @@ def _misquoted(receipt: Receipt, records: Sequence[Record]) -> Iterator[str]:
         ):  # fmt: skip
             yield (f"{receipt.path}: {row.key}: found {row.expected} as published; expected "
                    f"{there}. Hand it in as the chapter wrote it.")  # fmt: skip
-
-
-def _lies_inside(row: receipts.Row) -> bool:
-    if row.here == row.published:
-        return True
-    return None not in (row.here, row.low, row.high) and row.low <= row.here <= row.high
 
 
 def _claims(path: Path, found: Mapping[str, Result]) -> tuple[list[Claim], Check]:
