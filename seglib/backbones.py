@@ -4,7 +4,7 @@ A `Backbone` turns a batch of crops into `Tokens`. `Encoder` wraps the models of
 whose sequence is ``[CLS, registers..., patches row by row]``: DINOv2, DINOv3, ViT and the image
 half of CLIP, which FaRL is. How many special tokens there are is read from the model's config,
 never typed. What the encoder sees of a crop is decided here, by `Preprocessing`, and not by a
-processor that comes with a model. Taught in chapter 02.
+processor that comes with a model. Taught in chapter 02; isolated encoding in chapter 05.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,7 @@ from seglib.faces import Crop
 from seglib.recipe import CHOICES
 
 EMBEDDED = {"dinov2-s": "dinov2-s"}  # backbone name -> asset that holds it
+RANDOM = "dinov2-s-random"  # the embedded one's shape, its weights drawn anew: a control
 FARL = "farl-b"  # FaRL ViT-B/16 as a feature extractor: the paper's ablation
 HUB = [known.name for known in weights.WEIGHTS.values() if isinstance(known, weights.Model)]
 # Mean and deviation of red, green and blue in [0, 1].
@@ -38,17 +39,35 @@ NORMALISATIONS = {
     ),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # Google's ViT
 }
-POSITIONS_RESIZED = {"interpolate_pos_encoding": True}
-# model_type of `transformers` -> what its forward must be told to take an input of any size.
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a family of models is taken apart; names are dotted paths from the model.
+
+    told: what its forward must be told to take an input of any size. norm: its final norm.
+    blocks: its transformer blocks, rotary: its rotary positions, where `Encoder.isolated` has
+    been tried with it.
+    """
+
+    norm: str = "layernorm"
+    told: Mapping[str, bool] = field(default_factory=dict)
+    blocks: str = ""
+    rotary: str = ""
+
+
+RESIZED = {"interpolate_pos_encoding": True}
+# model_type of `transformers` -> how it is built.
 # Each was read: one CLS token first, registers, then every patch in its place.
 KINDS = {
-    "clip_vision_model": POSITIONS_RESIZED,
-    "dinov2": {},
-    "dinov2_with_registers": {},
-    "dinov3_vit": {},
-    "vit": POSITIONS_RESIZED,
-    "vit_msn": POSITIONS_RESIZED,
+    "clip_vision_model": Kind("post_layernorm", RESIZED),
+    "dinov2": Kind(blocks="encoder.layer"),
+    "dinov2_with_registers": Kind(blocks="encoder.layer"),
+    "dinov3_vit": Kind("norm", blocks="model.layer", rotary="rope_embeddings"),
+    "vit": Kind(told=RESIZED),
+    "vit_msn": Kind(told=RESIZED),
 }
+PADDING = 0.2  # share of a batch's tokens that isolated encoding may waste on equal lengths
 # Tensors that no token goes through. A file may lack them.
 UNREAD = ("pooler.", "embeddings.mask_token")
 
@@ -65,6 +84,10 @@ class WrongCropSize(SeglibError, ValueError):
     """The encoder's input is no multiple of its patch, or would distort the crop."""
 
 
+class NoSuchLayer(SeglibError, ValueError):
+    """The model has fewer transformer blocks than the recipe counts back."""
+
+
 class WrongNormalisation(SeglibError, ValueError):
     """Pixels would be normalised otherwise than in the model's training."""
 
@@ -73,7 +96,8 @@ class WrongNormalisation(SeglibError, ValueError):
 class Tokens:
     """What the encoder says of B crops, after its final layer norm; float32 on the CPU.
 
-    cls ``(B, D)``, registers ``(B, R, D)``, patches ``(B, gh, gw, D)`` row-major.
+    cls ``(B, D)``, registers ``(B, R, D)``, patches ``(B, gh, gw, D)`` row-major. NaN is what did
+    not enter the encoder, see `Encoder.isolated`.
     """
 
     cls: torch.Tensor
@@ -94,6 +118,9 @@ class Backbone(Protocol):
 
     def __call__(self, crops: Sequence[Crop]) -> Tokens:
         """Encode a batch of crops of one size."""
+
+    def isolated(self, crops: Sequence[Crop], kept: np.ndarray) -> Tokens:
+        """Encode only the kept patches of each crop, bool ``(B, gh, gw)``."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +169,10 @@ AS_CROPPED = Preprocessing()
 
 
 class Encoder:
-    """A frozen transformer of `transformers`, contextual: every token sees the whole crop.
+    """A frozen transformer of `transformers`.
+
+    Called, it is contextual: every token sees the whole crop. `isolated` shows it only the
+    patches that are kept.
 
     Parameters
     ----------
@@ -191,27 +221,153 @@ class Encoder:
         for weight in model.parameters():
             weight.data = weight.data.to(self.device, devices.dtype(self.device))
         self.model = model.eval().requires_grad_(False).to(self.device)
-        # CLIP's last_hidden_state stands before its final norm, which it gives to CLS alone.
-        self.final_norm = getattr(model, "post_layernorm", torch.nn.Identity())
+        self._kind = KINDS[model.config.model_type]
+        self._norm = model.get_submodule(self._kind.norm)
+
+    def __call__(self, crops: Sequence[Crop], layer: int = -1) -> Tokens:
+        """Encode a batch of crops of one size; see `layers`."""
+        return self.layers(crops, [layer])[layer]
 
     @torch.inference_mode()
-    def __call__(self, crops: Sequence[Crop]) -> Tokens:
-        """Encode a batch of crops of one size.
+    def layers(self, crops: Sequence[Crop], layers: Collection[int]) -> dict[int, Tokens]:
+        """The tokens behind some of the blocks, -1 the last, each through the final norm.
 
         Raises
         ------
         WrongCropSize
             Patches do not tile the input.
+        NoSuchLayer
+        """
+        pixels = self.pixels(crops)
+        grid = self.grid(crops)
+        return {
+            layer: self._tokens(hidden, grid)
+            for layer, hidden in self.hidden(pixels, layers).items()
+        }
+
+    def hidden(
+        self, pixels: torch.Tensor, layers: Collection[int] = (-1,)
+    ) -> dict[int, torch.Tensor]:
+        """The same for what `pixels` gives, ``(B, 1 + R + gh gw, D)`` each; it has a gradient."""
+        for layer in layers:
+            self._check_layer(layer)
+        inner = any(layer != -1 for layer in layers)
+        out = self.model(pixel_values=pixels, output_hidden_states=inner, **self._kind.told)
+        # CLIP's last_hidden_state stands before its final norm, which it gives to CLS alone.
+        last = out.last_hidden_state
+        last = self._norm(last) if self._kind.norm == "post_layernorm" else last
+        return {
+            layer: last if layer == -1 else self._norm(out.hidden_states[layer]) for layer in layers
+        }
+
+    @torch.inference_mode()
+    def isolated(
+        self, crops: Sequence[Crop], kept: np.ndarray, specials: bool = True, layer: int = -1
+    ) -> Tokens:
+        """Encode only the kept patches of each crop, with their own positions.
+
+        No other pixel can move them: for one crop not by a single bit. Counts may differ from
+        crop to crop; crops of like counts go through the blocks together, the shorter ones padded
+        and the padding masked.
+
+        Parameters
+        ----------
+        crops : B of one size, which is that of the encoder's input
+        kept : (B, gh, gw) bool
+        specials : bool
+            Whether CLS and registers enter too. They carry no pixel.
+        layer : int
+            See `layers`.
+
+        Returns
+        -------
+        Tokens
+            NaN where nothing entered.
+
+        Raises
+        ------
+        UnsupportedModel
+            Its family has not been tried: DINOv2 and DINOv3 have.
+        WrongCropSize
+            Resizing would carry pixels over the border of what is kept.
+        """
+        self._check_isolated(crops)
+        self._check_layer(layer)
+        pixels = self.pixels(crops)
+        embedded = self.model.embeddings(pixels)  # each patch by itself, its position added
+        rotary = ()
+        if self._kind.rotary:
+            rotary = self.model.get_submodule(self._kind.rotary)(pixels)
+        first, entering = 1 + self.registers, torch.from_numpy(kept).flatten(1).to(self.device)
+        found = torch.full_like(embedded, torch.nan)
+        for rows in _alike(entering.sum(1).tolist(), first if specials else 0):
+            before = embedded[rows, :first] if specials else embedded[rows, :0]
+            real, places = _front(entering[rows])
+            patches = embedded[rows, first:].gather(1, _wide(places, self.width))
+            turned = tuple(one[places][:, None] for one in rotary)
+            seen = self._through(torch.cat([before, patches], 1), real, turned, layer)
+            found[rows, : before.shape[1]] = seen[:, : before.shape[1]]
+            row, column = real.nonzero(as_tuple=True)
+            whose = torch.tensor(rows, device=self.device)[row]
+            found[whose, first + places[row, column]] = seen[:, before.shape[1] :][row, column]
+        return self._tokens(found, self.grid(crops))
+
+    def _through(
+        self, hidden: torch.Tensor, real: torch.Tensor, rotary: tuple, layer: int
+    ) -> torch.Tensor:
+        """Tokens ``(B, n, D)`` through the blocks; of the last ones only the real are looked at."""
+        blocks = self.model.get_submodule(self._kind.blocks)
+        told = {"position_embeddings": rotary} if rotary else {}
+        mask = _mask(real, hidden)
+        for block in blocks[: len(blocks) + layer + 1]:
+            hidden = block(hidden, attention_mask=mask, **told)
+        return self._norm(hidden)
+
+    def pixels(self, crops: Sequence[Crop]) -> torch.Tensor:
+        """What the encoder sees of a batch of crops of one size, ``(B, 3, H, W)``.
+
+        Raises
+        ------
+        WrongCropSize
         """
         images = np.stack([crop.image for crop in crops])
         pixels = self.preprocessing(images, self.device).to(self.model.dtype)
         self._check_tiling(*pixels.shape[-2:])
-        told = KINDS[self.model.config.model_type]
-        hidden = self.final_norm(self.model(pixel_values=pixels, **told).last_hidden_state)
-        rows, columns = (side // self.patch for side in pixels.shape[-2:])
-        parts = [1, self.registers, rows * columns]
+        return pixels
+
+    def grid(self, crops: Sequence[Crop]) -> tuple[int, int]:
+        """``(gh, gw)``: into how many rows and columns of patches crops of this size are cut."""
+        height, width = crops[0].image.shape[:2]
+        side = self.preprocessing.input_size
+        return (side or height) // self.patch, (side or width) // self.patch
+
+    def _tokens(self, hidden: torch.Tensor, grid: tuple[int, int]) -> Tokens:
+        parts = [1, self.registers, grid[0] * grid[1]]
         cls, registers, patches = hidden.float().cpu().split(parts, dim=1)
-        return Tokens(cls[:, 0], registers, patches.unflatten(1, (rows, columns)))
+        return Tokens(cls[:, 0], registers, patches.unflatten(1, grid))
+
+    def _check_isolated(self, crops: Sequence[Crop]) -> None:
+        if not self._kind.blocks:
+            able = ", ".join(name for name, kind in KINDS.items() if kind.blocks)
+            raise UnsupportedModel(
+                f"isolated encoding of a model of type {self.model.config.model_type}; expected "
+                f"one of {able}. Set encoding='contextual', or take another backbone."
+            )
+        (height, width), side = crops[0].image.shape[:2], self.preprocessing.input_size
+        if side not in (None, height):
+            raise WrongCropSize(
+                f"isolated encoding of a crop of {width} x {height} pixels for an input of {side}; "
+                "expected the same size, since resizing would carry pixels over the border of "
+                "what is kept. Set crop_size to input_size."
+            )
+
+    def _check_layer(self, layer: int) -> None:
+        blocks = self.model.config.num_hidden_layers
+        if not -blocks <= layer < 0:
+            raise NoSuchLayer(
+                f"layer {layer} of an encoder of {blocks} blocks; expected -1 for the last to "
+                f"{-blocks} for the first. Set layer in the recipe."
+            )
 
     def _check_tiling(self, height: int, width: int) -> None:
         if height % self.patch or width % self.patch or not height:
@@ -232,9 +388,11 @@ def load(
     Parameters
     ----------
     name : str or path-like
-        ``"dinov2-s"`` (embedded), ``"dinov3-s" | "-s+" | "-b" | "-l" | "-h+" | "-7b"`` (gated on
-        the hub), ``"farl-b"``; a folder that `transformers` saved or that holds DINOv3 in timm's
-        layout; or any hub id of such a model, ``"owner/name"`` or ``"owner/name@revision"``.
+        ``"dinov2-s"`` (embedded), ``"dinov2-s-random"`` (its shape, weights drawn anew: what
+        the architecture is worth without its training), ``"dinov3-s" | "-s+" | "-b" | "-l" |
+        "-h+" | "-7b"`` (gated on the hub), ``"farl-b"``; a folder that `transformers` saved or
+        that holds DINOv3 in timm's layout; or any hub id of such a model, ``"owner/name"`` or
+        ``"owner/name@revision"``.
     device, preprocessing
         See `Encoder`.
 
@@ -253,6 +411,9 @@ def load(
     if name == FARL:
         _check_normalisation(name, NORMALISATIONS["clip"], preprocessing)
         return Encoder(_farl(weights.path(name)), device, preprocessing)
+    if name == RANDOM:
+        _check_normalisation(name, NORMALISATIONS["imagenet"], preprocessing)
+        return Encoder(_drawn(assets.fetch(EMBEDDED["dinov2-s"])), device, preprocessing)
     folder = _folder(name)
     config = _json(folder, "config.json")
     _check_normalisation(name, _trained_with(name, folder, config), preprocessing)
@@ -275,7 +436,7 @@ def _folder(name: str) -> Path:
     if name in HUB:
         repository, revision = weights.hub(name)
     elif "/" not in name:
-        raise unknown_name("backbone", name, [*EMBEDDED, FARL, *HUB])
+        raise unknown_name("backbone", name, [*EMBEDDED, RANDOM, FARL, *HUB])
     return _snapshot(repository, revision)
 
 
@@ -303,6 +464,16 @@ def _from_transformers(folder: Path) -> torch.nn.Module:
     from transformers import AutoModel
 
     return _checked(folder, AutoModel, folder, local_files_only=True)
+
+
+def _drawn(folder: Path) -> torch.nn.Module:
+    """The shape of a model, its weights as its training began: always the same ones."""
+    devices.let_torchvision_import()
+    from transformers import AutoConfig, AutoModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
 
 
 def _from_timm(folder: Path, config: Mapping) -> torch.nn.Module:
@@ -333,6 +504,50 @@ def _farl(file: Path) -> torch.nn.Module:
     options, state = weights.loaded(file, FARL, load)
     options = CLIPVisionConfig(**options)
     return _checked(file, CLIPVisionModel, None, config=options, state_dict=state)
+
+
+def _alike(counts: Sequence[int], specials: int) -> Iterator[list[int]]:
+    """Rows that travel together: at most `PADDING` of their tokens are padding, none is empty."""
+    lengths = {row: count + specials for row, count in enumerate(counts)}
+    waiting = sorted((row for row in lengths if lengths[row]), key=lengths.get, reverse=True)
+    while waiting:
+        longest, rows, total = lengths[waiting[0]], [], 0
+        for row in waiting:
+            total += lengths[row]
+            if total < (1 - PADDING) * longest * (len(rows) + 1):
+                break
+            rows.append(row)
+        yield rows
+        waiting = waiting[len(rows) :]
+
+
+def _front(entering: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the entering patches are, bool ``(B, P)``, moved to the front of each row.
+
+    Returns
+    -------
+    real : (B, n) bool
+        False where a row has fewer than the n of the longest.
+    places : (B, n) int
+        Which patch stands there.
+    """
+    places = torch.sort(entering.int(), descending=True, stable=True).indices
+    places = places[:, : int(entering.sum(1).max())]
+    return entering.gather(1, places), places
+
+
+def _wide(places: torch.Tensor, width: int) -> torch.Tensor:
+    """Indices ``(B, n)`` as ``(B, n, D)``, for gathering whole tokens."""
+    return places[..., None].expand(-1, -1, width)
+
+
+def _mask(real: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor | None:
+    """What keeps attention from padding, to be added to it; none where nothing is padded."""
+    if real.all():
+        return None
+    mask = torch.zeros(len(hidden), 1, 1, hidden.shape[1], dtype=hidden.dtype, device=hidden.device)
+    mask[:, 0, 0, -real.shape[1] :].masked_fill_(~real, torch.finfo(hidden.dtype).min)
+    return mask
 
 
 def _checked(source: Path, family: type, *given, **options) -> torch.nn.Module:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -34,9 +36,11 @@ from seglib import (
     parsing,
     regions,
 )
+from seglib import recipe as recipes
 from seglib.descriptors import DamagedDescriptors, Descriptors
 from seglib.errors import unknown_name
 from seglib.extraction import Extractor
+from seglib.faces import Face
 from seglib.recipe import Recipe
 
 # The code on the way from a picture to its descriptor, and through a forgery.
@@ -47,6 +51,15 @@ MAKERS = (
 COMPUTING = ("torch", "transformers", "opencv-python", "ai-edge-litert", "numpy", "pillow")
 DATASETS = ("orl", "csu")
 BLENDS = (*forgery.BLENDS, "self-blend")
+# What chapters 04 and 05 ask of ORL's pictures beside the recipe itself: pooled from the same look
+# at them. Of its 20 x 20 patches these parts hold few, so that encoding them alone is cheap.
+ISOLATED = ("mouth", "eyes", "brows", "nose")
+AXES = {
+    "patch_rule": ("touched", 0.25, 0.75, "box"),
+    "encoding": ("isolated-bare",),
+    "layer": (-4, -7, -10),
+    "pooling": ("max", "mean+std"),
+}
 
 
 @dataclass(frozen=True)
@@ -88,65 +101,106 @@ def forge(
         raise unknown_name("blending method", blend, BLENDS)
     table = people(dataset, seed)
     rank = table.groupby("person").cumcount()
+
+    @cache  # a picture is forged and lends
+    def looked_at(path: Path) -> tuple[np.ndarray, Face]:
+        image = media.read_image(path)
+        return image, faces.largest(image, detector)
+
     for number, row in enumerate(table.itertuples()):
-        image = media.read_image(row.path)
-        face = faces.largest(image, detector)
         if blend == "self-blend":
-            yield forgery.self_blend(image, face, part, seed=(seed, number))
+            yield forgery.self_blend(*looked_at(row.path), part, seed=(seed, number))
             continue
         lenders = table.path[table.person == row.partner]
-        lender = media.read_image(lenders.iloc[rank[number] % len(lenders)])
-        lent = faces.largest(lender, detector)
-        yield forgery.part_swap(image, face, lender, lent, part, blend, seed=(seed, number))
+        lender = lenders.iloc[rank[number] % len(lenders)]
+        pair = *looked_at(row.path), *looked_at(lender)
+        yield forgery.part_swap(*pair, part, blend, seed=(seed, number))
 
 
 def sample(dataset: str, part: str, blend: str, recipe: Recipe) -> Sample:
     """Descriptors of a data set and of its forgeries, from the cache if they are there."""
     table = people(dataset, recipe.seed)
-    real = _cached(recipe, dataset, None, None)
-    fake = _cached(recipe, dataset, part, blend)
+    both = _set(recipe, dataset, None, None), _set(recipe, dataset, part, blend)
     items = [f"{row.person}/{row.path.stem}" for row in table.itertuples()]
     return Sample(
         f"{dataset}: {part} forged, {blend}",
         part,
-        Descriptors.joined([real, fake]),
+        Descriptors.joined(both),
         np.repeat([0, 1], len(table)),
         np.tile(table.group, 2),
         np.array([*items, *(f"{item} forged" for item in items)]),
     )
 
 
-def token_counts(descriptors: Descriptors, part: str) -> np.ndarray:
-    """How many tokens a part has in each picture, ``(N,)`` float."""
-    return descriptors.counts[:, list(regions.part_ids(part))].sum(1).astype(float)
+def _set(recipe: Recipe, dataset: str, part: str | None, blend: str | None) -> Descriptors:
+    """Descriptors of a collection, or of its forgeries."""
 
+    def describe(several: Sequence[Recipe]) -> list[Descriptors]:
+        extractor, rows = networks(recipe), people(dataset, recipe.seed)
+        if part is None:
+            pictures = (picture for _, picture in media.read_all(rows.path))
+        else:
+            forged = forge(dataset, part, blend, extractor.detector, recipe.seed)
+            pictures = (one.image for one in forged)
+        return extractor.several(pictures, several, len(rows), name)
 
-def _cached(recipe: Recipe, dataset: str, part: str | None, blend: str | None) -> Descriptors:
-    """Descriptors of one set of pictures; computed once for one recipe and one code."""
     name = f"{dataset}-{part}-{blend}" if part else f"{dataset}-real"
-    folder = assets.cache_dir() / "demo" / f"{recipe.descriptor_key}-{_code_key()}"
-    path = folder / f"{name}.parquet"
-    try:
-        return Descriptors.load(path)
-    except (FileNotFoundError, DamagedDescriptors):
-        found = _described(recipe, dataset, part, blend, name)
-        found.save(path)
-        return found
+    return kept(name, recipe, describe, _beside(recipe, dataset, part))
 
 
-def _described(
-    recipe: Recipe, dataset: str, part: str | None, blend: str | None, name: str
+def kept(
+    name: str,
+    recipe: Recipe,
+    describe: Callable[[Sequence[Recipe]], Sequence[Descriptors]],
+    beside: Sequence[Recipe] = (),
+    made_by: Sequence[ModuleType | Callable] = (),
 ) -> Descriptors:
-    extractor, rows = _extractor(recipe), people(dataset, recipe.seed)
-    if part is None:
-        pictures = (picture for _, picture in media.read_all(rows.path))
-    else:
-        forged = forge(dataset, part, blend, extractor.detector, recipe.seed)
-        pictures = (one.image for one in forged)
-    return extractor(pictures, total=len(rows), label=name)
+    """Descriptors of one set of pictures, computed once for one recipe and one code.
+
+    Parameters
+    ----------
+    name : str
+        Of the set, say ``"orl-real"``.
+    describe : callable
+        Makes those that are missing: recipes -> descriptors under each.
+    beside : sequence of Recipe
+        Will be asked for as well: made along, while the pictures are being looked at.
+    made_by : sequence of modules and functions, optional
+        What makes these pictures, beside the code on the way of all.
+    """
+    code = "".join(map(inspect.getsource, made_by))
+    file = f"{name}-{hashlib.sha256(code.encode()).hexdigest()[:8]}" if code else name
+
+    def path(recipe: Recipe) -> Path:
+        key = f"{recipe.descriptor_key}-{_code_key()}"
+        return assets.cache_dir() / "demo" / key / f"{file}.parquet"
+
+    try:
+        return Descriptors.load(path(recipe))
+    except (FileNotFoundError, DamagedDescriptors):
+        missing = [recipe, *(one for one in beside if one != recipe and not path(one).exists())]
+        found = describe(missing)
+        for one, made in zip(missing, found, strict=True):
+            made.save(path(one))
+        return found[0]
 
 
-# The networks are loaded once for all sets of a recipe.
+def _beside(recipe: Recipe, dataset: str, part: str | None) -> list[Recipe]:
+    """What the chapters ask of the same pictures, where the recipe is the demo's."""
+    plain = recipe.look
+    if dataset != "orl" or plain != recipes.demo().look:
+        return []
+    found = [plain, *(plain.but(encoding="isolated", region=one) for one in ISOLATED)]
+    if part in (None, "mouth"):
+        found += [plain.but(**{axis: one}) for axis in AXES for one in AXES[axis]]
+    return found
+
+
+def networks(recipe: Recipe) -> Extractor:
+    """The networks of a recipe, loaded once for all recipes of one look."""
+    return _extractor(recipe.look)
+
+
 _extractor = cache(Extractor)
 
 

@@ -1,14 +1,17 @@
-"""What is kept of a face: sums and counts of tokens by label, from which any part recombines.
+"""What is kept of a face: pools and counts of tokens by label, from which any part recombines.
 
 A *view* is one descriptor of it: a part, all patches, CLS, or the random control. Files are
-Parquet with a column for each label, so that reading a mouth reads three columns. Taught in
-chapter 02.
+Parquet with a column for each label, so that reading a mouth reads three columns. Where a token
+depends on which part it was kept for (`recipe.Recipe.partitions`), only the region's are there.
+Taught in chapter 02.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,39 +20,96 @@ import pyarrow.parquet as pq
 
 from seglib import files, indexing
 from seglib.errors import SeglibError, unknown_name
-from seglib.regions import LABELS, PARTS
+from seglib.recipe import Recipe
+from seglib.regions import LABELS, PARTS, part_ids
 
 Columns = Callable[[str], np.ndarray]
 VIEWS = ("cls", *PARTS, *(f"random {part}" for part in PARTS))
+ALONE = ("cls", "sure", "reason")  # columns without a set
+WIDTHS = {"mean+std": 2}  # numbers that a pooling makes of each of a token's, where it is not one
 
 
 class DamagedDescriptors(SeglibError):
     """A file of descriptors is cut, or is none."""
 
 
+class OtherPart(SeglibError, ValueError):
+    """Descriptors of one part were asked for another one."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which sets of tokens were pooled, and how.
+
+    region is empty where there is a pool for each label, else the one part that was kept;
+    pooling is a name of `recipe.CHOICES`.
+    """
+
+    region: str = ""
+    pooling: str = "mean"
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Layout:
+        """The layout of a recipe's descriptors."""
+        return cls("" if recipe.partitions else recipe.region, recipe.pooling)
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the K sets."""
+        return (self.region,) if self.region else LABELS
+
+    def of_part(self, part: str) -> list[int]:
+        """Which of the sets a part is the union of.
+
+        Raises
+        ------
+        UnknownName, OtherPart
+        """
+        if part not in PARTS:
+            raise unknown_name("view", part, VIEWS)
+        if not self.region:
+            return list(part_ids(part))
+        if part != self.region:
+            raise OtherPart(
+                f"the tokens of {part!r} were asked for, and only those of {self.region!r} were "
+                "kept: this encoding or patch rule looks at one part at a time; expected the same "
+                f"part. Extract with region={part!r} in the recipe."
+            )
+        return [0]
+
+
+BY_LABEL = Layout()
+
+
 @dataclass(frozen=True)
 class Descriptors:
     """What is kept of N faces. Any union of parts can be recombined from it exactly.
 
-    sums ``(N, 11, D)`` and counts ``(N, 11)``: tokens of each label added up, and how many.
-    random ``(N, 11, D)``: the same with the labels at random patches, see `indexing.shuffled`.
-    cls ``(N, D)``. reasons ``(N,)`` str: why a row is missing (its values are NaN and its
-    counts 0), or an empty string.
+    pools ``(N, K, W)`` and counts ``(N, K)``: tokens of each of the layout's K sets, see
+    `indexing.partial_pools`, and how many. random ``(N, K, W)``: the same sets at random patches,
+    see `indexing.shuffled`. cls ``(N, D)``. sure ``(N,)``: the parser's own confidence. reasons
+    ``(N,)`` str: why a row is missing (its values are NaN and its counts 0), or an empty string.
     """
 
-    sums: np.ndarray
+    pools: np.ndarray
     counts: np.ndarray
     random: np.ndarray
     cls: np.ndarray
+    sure: np.ndarray
     reasons: np.ndarray
+    layout: Layout = BY_LABEL
 
     def __len__(self) -> int:
         return len(self.reasons)
 
     def view(self, name: str) -> np.ndarray:
-        """One descriptor a face, ``(N, D)`` float32, NaN where there is none; see `view`."""
+        """One descriptor a face, ``(N, W)`` float32, NaN where there is none; see `view`."""
         columns = dict(self._columns())
-        return view(name, columns.__getitem__)
+        return view(name, columns.__getitem__, self.layout)
+
+    def tokens(self, part: str) -> np.ndarray:
+        """How many tokens a part has in each face, ``(N,)`` int64."""
+        return self.counts[:, self.layout.of_part(part)].sum(1)
 
     def save(self, path: Path, ledger: pa.Table | None = None) -> None:
         """Write a Parquet file; whole or not at all, also when killed midway.
@@ -59,7 +119,8 @@ class Descriptors:
         """
         own = {name: to_arrow(values) for name, values in self._columns()}
         theirs = {} if ledger is None else dict(zip(ledger.column_names, ledger, strict=True))
-        metadata = None if ledger is None else ledger.schema.metadata
+        metadata = {} if ledger is None else ledger.schema.metadata or {}
+        metadata = metadata | {b"layout": json.dumps(asdict(self.layout)).encode()}
         write_table(path, pa.table(theirs | own, metadata=metadata))
 
     @classmethod
@@ -72,65 +133,73 @@ class Descriptors:
         DamagedDescriptors
             The file is cut, or holds something else.
         """
-        column = read(path, [name for view in ("all", "random all", "cls") for name in needs(view)])
-        return cls(
-            np.stack([column(f"sum {label}") for label in LABELS], axis=1),
-            np.stack([column(f"count {label}") for label in LABELS], axis=1),
-            np.stack([column(f"random {label}") for label in LABELS], axis=1),
-            column("cls"),
-            column("reason"),
-        )
+        layout = _layout(path)
+        kinds = ("pool", "count", "random")
+        names = [[f"{kind} {one}" for one in layout.sets] for kind in kinds]
+        column = read(path, [*chain.from_iterable(names), *ALONE])
+        stacked = (np.stack([column(one) for one in kind], axis=1) for kind in names)
+        return cls(*stacked, *(column(one) for one in ALONE), layout)
 
     @classmethod
-    def missing(cls, reasons: Sequence[str], width: int) -> Descriptors:
+    def missing(cls, reasons: Sequence[str], width: int, layout: Layout = BY_LABEL) -> Descriptors:
         """Rows of NaN and zero counts, each with its reason, for an encoder of that width."""
-        nothing = np.full((len(reasons), len(LABELS), width), np.nan, np.float32)
-        counts = np.zeros((len(reasons), len(LABELS)), np.int64)
-        return cls(nothing, counts, nothing, nothing[:, 0], np.array(reasons, dtype=str))
+        shape = len(reasons), len(layout.sets), width * WIDTHS.get(layout.pooling, 1)
+        nothing, cls_token = (np.full(one, np.nan, np.float32) for one in (shape, shape[::2]))
+        counts, sure = np.zeros(shape[:2], np.int64), nothing[:, 0, 0]
+        reasons = np.array(reasons, dtype=str)
+        return cls(nothing, counts, nothing, cls_token[:, :width], sure, reasons, layout)
 
     @classmethod
     def joined(cls, several: Iterable[Descriptors]) -> Descriptors:
-        """Rows of all, one after the other."""
-        columns = zip(*([getattr(d, f.name) for f in fields(cls)] for d in several), strict=True)
-        return cls(*(np.concatenate(column) for column in columns))
+        """Rows of all, one after the other; all of one layout."""
+        several = list(several)
+        columns = zip(*(one._arrays() for one in several), strict=True)
+        return cls(*map(np.concatenate, columns), several[0].layout)
 
     def rows(self) -> Iterator[Descriptors]:
         """Each row for itself, with N = 1."""
         for i in range(len(self)):
-            yield Descriptors(*(getattr(self, f.name)[i : i + 1] for f in fields(self)))
+            yield self.of(slice(i, i + 1))
+
+    def of(self, which: slice | np.ndarray) -> Descriptors:
+        """Some of the rows."""
+        return Descriptors(*(values[which] for values in self._arrays()), self.layout)
+
+    def _arrays(self) -> list[np.ndarray]:
+        return [getattr(self, one.name) for one in fields(self) if one.name != "layout"]
 
     def _columns(self) -> Iterator[tuple[str, np.ndarray]]:
-        yield "reason", self.reasons
-        for i, label in enumerate(LABELS):
-            yield f"count {label}", self.counts[:, i]
-        for kind, sums in (("sum", self.sums), ("random", self.random)):
-            yield from ((f"{kind} {label}", sums[:, i]) for i, label in enumerate(LABELS))
-        yield "cls", self.cls
+        yield from zip(ALONE, (self.cls, self.sure, self.reasons), strict=True)
+        kinds = {"count": self.counts, "pool": self.pools, "random": self.random}
+        for kind, values in kinds.items():
+            yield from ((f"{kind} {one}", values[:, i]) for i, one in enumerate(self.layout.sets))
 
 
-def view(name: str, column: Columns) -> np.ndarray:
-    """One descriptor a face, ``(N, D)`` float32 with NaN rows where there is none.
+def view(name: str, column: Columns, layout: Layout = BY_LABEL) -> np.ndarray:
+    """One descriptor a face, ``(N, W)`` float32 with NaN rows where there is none.
 
     Parameters
     ----------
     name : str
-        A part of `regions.PARTS` (``"all"`` is the mean of all patches), ``"cls"``, or
+        A part of `regions.PARTS` (``"all"`` is all patches), ``"cls"``, or
         ``"random mouth"``: as many tokens as the mouth has, from anywhere.
     column : callable
         Gives the columns that `needs` names.
     """
     if name == "cls":
         return column("cls")
-    sums, counts = (np.stack([column(one) for one in names], axis=1) for names in _parts(name))
-    return indexing.mean_of(sums, counts)[0]
+    pools, counts = (
+        np.stack([column(one) for one in names], axis=1) for names in _of(name, layout)
+    )
+    return indexing.combined(pools, counts, layout.pooling)[0]
 
 
-def needs(name: str) -> list[str]:
+def needs(name: str, layout: Layout = BY_LABEL) -> list[str]:
     """The columns of a file that a view is made of."""
     if name == "cls":
         return ["reason", "cls"]
-    sums, counts = _parts(name)
-    return ["reason", *sums, *counts]
+    pools, counts = _of(name, layout)
+    return ["reason", *pools, *counts]
 
 
 def read(path: Path, columns: Sequence[str]) -> Columns:
@@ -149,14 +218,23 @@ def read(path: Path, columns: Sequence[str]) -> Columns:
     return lambda name: to_numpy(table[name])
 
 
-def _parts(name: str) -> tuple[list[str], list[str]]:
-    """Names of the columns of sums and of counts that a view of tokens adds up."""
-    part = name.removeprefix("random ")
-    if part not in PARTS:
+def _of(name: str, layout: Layout) -> tuple[list[str], list[str]]:
+    """Names of the columns of pools and of counts that a view of tokens is combined from."""
+    if name not in VIEWS:
         raise unknown_name("view", name, VIEWS)
-    kind = "random" if name.startswith("random ") else "sum"
-    labels = PARTS[part]
-    return [f"{kind} {label}" for label in labels], [f"count {label}" for label in labels]
+    kind = "random" if name.startswith("random ") else "pool"
+    sets = [layout.sets[i] for i in layout.of_part(name.removeprefix("random "))]
+    return [f"{kind} {one}" for one in sets], [f"count {one}" for one in sets]
+
+
+def _layout(path: Path) -> Layout:
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return Layout(**json.loads(metadata.get(b"layout", "{}")))
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowInvalid, OSError, ValueError, TypeError) as error:
+        raise _damaged(path, str(error).partition("\n")[0]) from error
 
 
 def write_table(path: Path, table: pa.Table) -> None:

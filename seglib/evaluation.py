@@ -19,7 +19,6 @@ import pandas as pd
 from scipy import special
 
 from seglib import items, manifest, metrics, probing
-from seglib import recipe as recipes
 from seglib.errors import SeglibError
 from seglib.probing import Probe
 from seglib.recipe import Recipe
@@ -280,7 +279,7 @@ def fits(card: dict, store: Store) -> None:
     """
     ours = {**dataclasses.asdict(store.recipe), **store.networks}
     theirs = {**card["recipe"], **card["networks"]}
-    free = {*recipes.AFTERWARDS, "seed", "frames", "face_choice", "precision"}
+    free = store.recipe.afterwards | {"seed", "frames", "face_choice", "precision"}
     differ = [
         f"{name} is {theirs[name]!r} for the probe and {ours[name]!r} for the descriptors"
         for name in ours

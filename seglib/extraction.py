@@ -8,10 +8,11 @@ stops the batch and never becomes a score. Taught in chapters 02 and 06.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, islice, repeat
@@ -19,14 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from seglib import backbones, devices, faces, indexing, parsing, video
-from seglib.backbones import Preprocessing
-from seglib.descriptors import Descriptors
+from seglib.backbones import Preprocessing, Tokens
+from seglib.descriptors import Descriptors, Layout
 from seglib.errors import SeglibError
 from seglib.faces import Crop, Face
-from seglib.recipe import Recipe
+from seglib.recipe import OF_TOKENS, Recipe
 from seglib.store import Store
 
 BATCH = {"cpu": 8, "cuda": 32}  # crops that travel through the networks together
@@ -39,18 +41,23 @@ class NoMask(SeglibError):
     """The recipe chooses the face by a mask, and this frame of a fake has none."""
 
 
+class OtherCrop(SeglibError, ValueError):
+    """Recipes that should share one look at a crop differ in what comes before."""
+
+
 @dataclass
 class Frames:
     """The frames of one video, or any pictures, as far as they got; lists of one length.
 
-    grids are the patch labels ``(gh, gw)`` and tokens ``(gh, gw, D)`` of those with a descriptor,
-    by their frame's index, kept on request.
+    rows hold a row of descriptors for each recipe that was asked for. grids are the patch labels
+    ``(gh, gw)`` and tokens ``(gh, gw, D)`` of those with a descriptor, by their frame's index, kept
+    on request.
     """
 
     index: list[int] = field(default_factory=list)
     seen: list[int] = field(default_factory=list)  # faces in the frame
     chosen: list[Face | None] = field(default_factory=list)
-    rows: list[Descriptors] = field(default_factory=list)
+    rows: list[Sequence[Descriptors]] = field(default_factory=list)
     grids: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def ledger(self, uid: str) -> pd.DataFrame:
@@ -59,6 +66,10 @@ class Frames:
         places = [nothing if f is None else np.array([f.score, *f.box]) for f in self.chosen]
         table = pd.DataFrame(np.reshape(places, (-1, 5)), columns=["score", "x0", "y0", "x1", "y1"])
         return table.assign(video_uid=uid, frame=self.index, faces=self.seen)
+
+    def descriptors(self) -> list[Descriptors]:
+        """A row a frame, for each recipe that was asked for."""
+        return [Descriptors.joined(rows) for rows in zip(*self.rows, strict=True)]
 
 
 class Extractor:
@@ -98,9 +109,33 @@ class Extractor:
         """
         return self._cut(image, faces.largest(image, self.detector))
 
-    def describe(self, crops: Sequence[Crop], seeds: Sequence[Sequence[int]]) -> Descriptors:
-        """Descriptors of one batch of crops; each has the seed of its random control."""
-        return self._describe(crops, seeds)[0]
+    def describe(
+        self,
+        crops: Sequence[Crop],
+        seeds: Sequence[Sequence[int]],
+        recipes: Sequence[Recipe] = (),
+        parsed: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> list[Descriptors]:
+        """Descriptors of one batch of crops, under each recipe; see `follow`.
+
+        Parameters
+        ----------
+        crops : B crops of one size
+        seeds : B seeds
+            Of the random controls.
+        recipes : sequence of Recipe
+            Default: its own.
+        parsed : tuple, optional
+            What `parsing.Parser.parse` said, of these crops or of those whose selection they
+            should keep. Default: they are parsed.
+
+        Raises
+        ------
+        OtherCrop
+        """
+        recipes = recipes or [self.recipe]
+        self._check(recipes)
+        return self._describe(crops, seeds, recipes, parsed)[0]
 
     def __call__(
         self,
@@ -112,10 +147,21 @@ class Extractor:
 
         An item may be an error that a reader recorded (`media.read_all`): its row says so.
         """
+        return self.several(pictures, [self.recipe], total, label)[0]
+
+    def several(
+        self,
+        pictures: Iterable[np.ndarray | SeglibError],
+        recipes: Sequence[Recipe],
+        total: int | None = None,
+        label: str = "pictures",
+    ) -> list[Descriptors]:
+        """The same under several recipes, which share the look at each crop; see `follow`."""
         bar = tqdm(pictures, label, total, unit="picture", leave=False)
+        found = self.follow(zip(count(), bar), recipes=recipes)
         # Beginning with no rows: no picture at all is no error either.
-        nothing = Descriptors.missing([], self.backbone.width)
-        return Descriptors.joined([nothing, *self.follow(zip(count(), bar)).rows])
+        found.rows.insert(0, self._missing([], recipes))
+        return found.descriptors()
 
     def follow(
         self,
@@ -123,6 +169,7 @@ class Extractor:
         masks: Iterable[np.ndarray | SeglibError | None] | None = None,
         stream: Sequence[int] = (),
         tokens: bool = False,
+        recipes: Sequence[Recipe] = (),
     ) -> Frames:
         """Take frames through the whole chain.
 
@@ -137,14 +184,25 @@ class Extractor:
             that it stays the same whatever the other frames are.
         tokens : bool
             Keep the whole grids too.
+        recipes : sequence of Recipe
+            Describe them under each of these, which may differ from the extractor's own in
+            `recipe.OF_TOKENS` only. Default: under its own.
+
+        Raises
+        ------
+        OtherCrop
+            A recipe differs in more.
         """
         found, waiting = Frames(), deque()
+        recipes = recipes or [self.recipe]
+        self._check(recipes)
 
         def encode(batch: list[tuple[int, Crop]]) -> None:
             places, crops = zip(*batch, strict=True)
             seeds = [(self.recipe.seed, *stream, found.index[place]) for place in places]
-            rows, labels, patches = self._describe(crops, seeds)
-            for i, (place, row) in enumerate(zip(places, rows.rows(), strict=True)):
+            described, labels, patches = self._describe(crops, seeds, recipes)
+            rows = zip(*(one.rows() for one in described), strict=True)
+            for i, (place, row) in enumerate(zip(places, rows, strict=True)):
                 found.rows[place] = row
                 if tokens:
                     found.grids[found.index[place]] = labels[i], patches[i].numpy()
@@ -163,7 +221,7 @@ class Extractor:
                     waiting.append((len(found.rows) - 1, self._cut(image, face)))
                 except SeglibError as error:
                     reason = f"{type(error).__name__}: {error}"
-                    found.rows[-1] = Descriptors.missing([reason], self.backbone.width)
+                    found.rows[-1] = self._missing([reason], recipes)
             while len(waiting) >= self.batch:
                 encode([waiting.popleft() for _ in range(self.batch)])
         if waiting:
@@ -193,19 +251,78 @@ class Extractor:
     def _cut(self, image: np.ndarray, face: Face) -> Crop:
         return faces.crop(image, face, self.recipe.crop_size, self.recipe.crop_scale)
 
-    def _describe(self, crops: Sequence[Crop], seeds: Sequence[Sequence[int]]) -> tuple:
-        """Descriptors, patch labels ``(B, gh, gw)`` and tokens ``(B, gh, gw, D)``."""
-        tokens = self.backbone(crops)
-        labels = indexing.patch_labels(self.parser(crops), tokens.grid)
-        sums, counts = indexing.label_sums(tokens.patches, labels)
-        dealt = [
-            indexing.shuffled(one[None], np.random.default_rng(tuple(seed)))
-            for one, seed in zip(labels, seeds, strict=True)
-        ]
-        random, _ = indexing.label_sums(tokens.patches, np.concatenate(dealt))
+    def _describe(
+        self,
+        crops: Sequence[Crop],
+        seeds: Sequence[Sequence[int]],
+        recipes: Sequence[Recipe],
+        parsed: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> tuple[list[Descriptors], np.ndarray, torch.Tensor]:
+        """Descriptors under each recipe; patch labels ``(B, gh, gw)``; the first one's tokens."""
+        maps, sure = self.parser.parse(crops) if parsed is None else parsed
+        grid = self.backbone.grid(crops)
+        labels = indexing.patch_labels(maps, grid)
+        depths = {one.layer for one in recipes if one.encoding == "contextual"}
+        whole = self.backbone.layers(crops, depths) if depths else {}
+        found = []
+        for recipe in recipes:
+            if recipe.partitions:
+                members = indexing.by_label(labels)
+            else:
+                members = indexing.keep(maps, grid, recipe.region, recipe.patch_rule)[:, None]
+            found.append(self._under(recipe, crops, members, seeds, whole))
         reasons = np.full(len(crops), "")
-        found = Descriptors(sums, counts, random, tokens.cls.numpy(), reasons)
-        return found, labels, tokens.patches
+        described = [  # a copy of CLS: a view would hold all tokens of the batch in memory
+            Descriptors(*columns, tokens.cls.numpy().copy(), sure, reasons, Layout.of(recipe))
+            for recipe, (tokens, *columns) in zip(recipes, found, strict=True)
+        ]
+        return described, labels, found[0][0].patches
+
+    def _under(
+        self,
+        recipe: Recipe,
+        crops: Sequence[Crop],
+        members: np.ndarray,
+        seeds: Sequence[Sequence[int]],
+        whole: Mapping[int, Tokens],
+    ) -> tuple[Tokens, np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens of some sets of patches; their pools and counts; pools of as many anywhere."""
+        dealt = np.concatenate(
+            [
+                indexing.shuffled(one[None], np.random.default_rng(tuple(seed)))
+                for one, seed in zip(members, seeds, strict=True)
+            ]
+        )
+        tokens, elsewhere = (self._encoded(crops, sets, recipe, whole) for sets in (members, dealt))
+        pools, counts = indexing.partial_pools(tokens.patches, members, recipe.pooling)
+        random, _ = indexing.partial_pools(elsewhere.patches, dealt, recipe.pooling)
+        return tokens, pools, counts, random
+
+    def _encoded(
+        self, crops: Sequence[Crop], members: np.ndarray, recipe: Recipe, whole: Mapping
+    ) -> Tokens:
+        """The tokens of sets of patches ``(B, K, gh, gw)``, as the recipe encodes them."""
+        if recipe.encoding == "contextual":
+            return whole[recipe.layer]
+        bare = recipe.encoding == "isolated-bare"
+        return self.backbone.isolated(crops, members.any(1), not bare, recipe.layer)
+
+    def _missing(self, reasons: Sequence[str], recipes: Sequence[Recipe]) -> list[Descriptors]:
+        width = self.backbone.width
+        return [Descriptors.missing(reasons, width, Layout.of(one)) for one in recipes]
+
+    def _check(self, recipes: Sequence[Recipe]) -> None:
+        ours = dataclasses.asdict(self.recipe.look)
+        for recipe in recipes:
+            theirs = dataclasses.asdict(recipe.look)
+            differ = [name for name in ours if name != "mode" and theirs[name] != ours[name]]
+            if differ:
+                found = " and ".join(f"{name}={theirs[name]!r}" for name in differ)
+                raise OtherCrop(
+                    f"a recipe with {found} for an extractor with "
+                    f"{' and '.join(f'{name}={ours[name]!r}' for name in differ)}; expected "
+                    f"recipes that differ in {', '.join(OF_TOKENS)} only. Make an Extractor of it."
+                )
 
 
 @dataclass(frozen=True)
@@ -350,5 +467,5 @@ def _make(
     uid = row.video_uid
     stream = [int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4])]
     found = extractor.follow(frames, masks, stream, tokens)
-    rows = Descriptors.joined(found.rows)
+    (rows,) = found.descriptors()
     store.write(uid, made_from, found.ledger(uid), rows, found.grids if tokens else None)

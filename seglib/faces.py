@@ -57,13 +57,14 @@ class Face:
     box is ``(x0, y0, x1, y1)``. points are RetinaFace's five, ``(5, 2)``: the person's right
     eye (left in the picture), left eye, nose tip, right and left corner of the mouth; None if
     nobody looked for them, as in a ready-made crop. mesh is ``(468, 2)``, or None if the
-    detector has no mesh.
+    detector has no mesh; sure is the probability of a face that the mesh network gave.
     """
 
     box: np.ndarray
     points: np.ndarray | None
     score: float
     mesh: np.ndarray | None = None
+    sure: float = float("nan")
 
     @property
     def extent(self) -> float:
@@ -137,9 +138,9 @@ class MeshDetector(Detector):
         """Faces of a ``(H, W, 3)`` uint8 picture, largest first."""
         found = []
         for detection in self._networks.detect(image):
-            mesh = self._networks.landmarks(image, detection)
-            if mesh is not None:
-                found.append(_face_of(mesh, detection.score))
+            seen = self._networks.landmarks(image, detection)
+            if seen is not None:
+                found.append(_face_of(*seen, detection.score))
         return _largest_first(found)
 
 
@@ -273,10 +274,10 @@ def crop(image: np.ndarray, face: Face, size: int, scale: float) -> Crop:
     return Crop(alignment.warp(image, matrix, size), matrix, face.moved(matrix))
 
 
-def _face_of(mesh: np.ndarray, score: float) -> Face:
+def _face_of(mesh: np.ndarray, sure: float, score: float) -> Face:
     eyes = [mesh[list(RIGHT_EYE)].mean(0), mesh[list(LEFT_EYE)].mean(0)]
     points = np.stack([*eyes, *mesh[[NOSE_TIP, RIGHT_CORNER, LEFT_CORNER]]])
-    return Face(np.concatenate([mesh.min(0), mesh.max(0)]), points, score, mesh)
+    return Face(np.concatenate([mesh.min(0), mesh.max(0)]), points, score, mesh, sure)
 
 
 def _largest_first(found: Sequence[Face]) -> list[Face]:

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 
 from seglib.errors import SeglibError, unknown_name
+from seglib.recipe import CHOICES, PATCH_RULES
 from seglib.regions import LABELS, part_ids
-
-RULES = ("largest", "touched")  # or a share: a number in [0, 1)
 
 
 class GridMismatch(SeglibError, ValueError):
@@ -71,83 +70,123 @@ def keep(
     label_maps : (B, H, W) uint8, LaPa ids
     part : str
         A name of `regions.PARTS`.
-    rule : "largest", "touched" or float
-        The patch's own label is of the part; any pixel is; more than this share of it is.
+    rule : "largest", "touched", "box" or float
+        The patch's own label is of the part; any pixel is; it lies in the bounding box of those
+        whose own label is, the control for how finely the parser cuts; or more than this share
+        of its pixels is.
     """
     ids = list(part_ids(part))
-    if rule == "largest":
-        return np.isin(patch_labels(label_maps, grid), ids)
+    if rule in ("largest", "box"):
+        own = np.isin(patch_labels(label_maps, grid), ids)
+        return own if rule == "largest" else _box(own)
     if rule != "touched" and (isinstance(rule, str) or not 0 <= rule < 1):
-        raise unknown_name("patch rule", rule, (*RULES, "a share in [0, 1)"))
+        raise unknown_name("patch rule", rule, (*PATCH_RULES, "a share in [0, 1)"))
     counts = label_counts(label_maps, grid)
     share = counts[..., ids].sum(-1) / counts.sum(-1)
     return share > (0 if rule == "touched" else rule)
 
 
-def pool(patches: torch.Tensor, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the kept tokens, and how many they were.
+def _box(kept: np.ndarray) -> np.ndarray:
+    """The smallest upright box around the kept patches of each grid; none where none is."""
+    rows, columns = kept.any(2), kept.any(1)
+
+    def between(hit: np.ndarray) -> np.ndarray:
+        after = np.logical_or.accumulate(hit, axis=1)
+        return after & np.logical_or.accumulate(hit[:, ::-1], axis=1)[:, ::-1]
+
+    return between(rows)[:, :, None] & between(columns)[:, None, :]
+
+
+def by_label(labels_of_patches: np.ndarray) -> np.ndarray:
+    """Patch labels ``(B, gh, gw)`` -> which patches have each label, bool ``(B, 11, gh, gw)``."""
+    return labels_of_patches[:, None] == np.arange(len(LABELS)).reshape(-1, 1, 1)
+
+
+def pool(
+    patches: torch.Tensor, kept: np.ndarray, pooling: str = "mean"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The kept tokens as one descriptor, and how many they were.
 
     Parameters
     ----------
     patches : (B, gh, gw, D)
     kept : (B, gh, gw) bool
+    pooling : "mean", "max" or "mean+std"
 
     Returns
     -------
-    descriptors : (B, D) float32
+    descriptors : (B, D) float32, of ``"mean+std"`` (B, 2 D)
         NaN where no token was kept: a missing value, neither an error nor a zero.
     counts : (B,) int64
     """
-    sums, counts = label_sums(patches, np.where(kept, 1, 0), labels=2)
-    return mean_of(sums[:, 1:], counts[:, 1:])
+    return combined(*partial_pools(patches, kept[:, None], pooling), pooling)
 
 
-def label_sums(
-    patches: torch.Tensor, labels_of_patches: np.ndarray, labels: int = len(LABELS)
+def partial_pools(
+    patches: torch.Tensor, members: np.ndarray, pooling: str = "mean"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of tokens and number of tokens of each label: all that any union of parts needs.
+    """What any union of disjoint sets of patches can be pooled from, for K sets of each crop.
 
-    One matrix product a batch: a one-hot of the labels against the tokens.
+    For the mean that is the sum of tokens; for the maximum it is itself; for mean and deviation
+    the sums of tokens and of their squares. One matrix product a batch: members against tokens.
 
     Parameters
     ----------
     patches : (B, gh, gw, D)
-    labels_of_patches : (B, gh, gw) integers below `labels`
+        Tokens that belong to no set are not looked at, and may be NaN.
+    members : (B, K, gh, gw) bool
 
     Returns
     -------
-    sums : (B, labels, D) float32
-    counts : (B, labels) int64
+    pools : (B, K, D) float32, of ``"mean+std"`` (B, K, 2 D)
+    counts : (B, K) int64
     """
-    if tuple(patches.shape[:3]) != labels_of_patches.shape:
+    if pooling not in CHOICES["pooling"]:
+        raise unknown_name("pooling", pooling, CHOICES["pooling"])
+    if tuple(patches.shape[:3]) != (len(members), *members.shape[2:]):
         raise GridMismatch(
-            f"tokens of shape {tuple(patches.shape)} and patch labels of shape "
-            f"{labels_of_patches.shape}; expected the same batch and grid. Cut the label map by "
-            "the grid of these tokens."
+            f"tokens of shape {tuple(patches.shape)} and sets of patches of shape "
+            f"{members.shape}; expected the same batch and grid. Cut the label map by the grid of "
+            "these tokens."
         )
-    flat = torch.from_numpy(np.asarray(labels_of_patches, dtype=np.int64)).flatten(1)
-    one_hot = torch.nn.functional.one_hot(flat, labels)
-    sums = one_hot.float().transpose(1, 2) @ patches.float().flatten(1, 2)
-    return sums.numpy(), one_hot.sum(1).numpy()
+    inside = torch.from_numpy(members).flatten(2)
+    tokens = torch.where(inside.any(1)[..., None], patches.float().flatten(1, 2), 0)
+    counts = inside.sum(-1)
+    if pooling == "max":
+        found = np.full((*counts.shape, tokens.shape[-1]), np.nan, np.float32)
+        crop, _, place = members.reshape(*counts.shape, -1).nonzero()
+        filled = counts.numpy()[counts > 0]
+        if len(filled):  # tokens stand set by set: each begins where those before it end
+            starts = filled.cumsum() - filled
+            found[counts > 0] = np.maximum.reduceat(tokens.numpy()[crop, place], starts)
+        return found, counts.numpy()
+    if pooling == "mean+std":
+        tokens = torch.cat([tokens, tokens**2], -1)
+    return (inside.float() @ tokens).numpy(), counts.numpy()
 
 
-def part_mean(sums: np.ndarray, counts: np.ndarray, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Descriptor and token count of one part from stored sums, see `pool`."""
-    ids = list(part_ids(part))
-    return mean_of(sums[:, ids], counts[:, ids])
-
-
-def mean_of(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``(B, K, D)`` sums and ``(B, K)`` counts -> mean over all K, NaN where there is none."""
+def combined(
+    pools: np.ndarray, counts: np.ndarray, pooling: str = "mean"
+) -> tuple[np.ndarray, np.ndarray]:
+    """``(B, K, W)`` partial pools of disjoint sets -> one descriptor over all K, see `pool`."""
     total = counts.sum(1)
+    if pooling == "max":
+        return np.fmax.reduce(pools, axis=1), total
     with np.errstate(invalid="ignore"):  # 0 / 0 is the missing value that we want
-        return (sums.sum(1) / total[:, None]).astype(np.float32), total
+        means = pools.sum(1) / total[:, None]
+    if pooling == "mean+std":
+        mean, square = np.split(means, 2, axis=1)
+        means = np.concatenate([mean, np.sqrt((square - mean**2).clip(0))], axis=1)
+    return means.astype(np.float32), total
 
 
-def shuffled(labels_of_patches: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same labels at random patches: as many tokens a label, from anywhere in the crop.
+def shuffled(members: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same sets of patches at random places: as many tokens each, from anywhere in the crop.
 
-    The control for *where*: what a part's tokens know beyond what any equally many know.
+    members ``(B, K, gh, gw)``. The control for *where*: what a part's tokens know beyond what any
+    equally many know.
     """
-    flat = labels_of_patches.reshape(len(labels_of_patches), -1)
-    return rng.permuted(flat, axis=1).reshape(labels_of_patches.shape)
+    batch, sets, *grid = members.shape
+    places = rng.permuted(np.tile(np.arange(np.prod(grid)), (batch, 1)), axis=1)
+    flat = np.take_along_axis(members.reshape(batch, sets, -1), places[:, None], axis=2)
+    return flat.reshape(members.shape)

@@ -92,10 +92,11 @@ class FaceMesh:
         found += [d for d in self._search(image, _tiles(width, height, 2)) if d.score >= BLAZE_SURE]
         return _suppress(found or self._search(image, _tiles(width, height, 4)))
 
-    def landmarks(self, image: np.ndarray, face: Detection) -> np.ndarray | None:
+    def landmarks(self, image: np.ndarray, face: Detection) -> tuple[np.ndarray, float] | None:
         """The 468 mesh points of one detection, float64 ``(468, 2)`` in picture pixels.
 
-        None if the mesh network says that there is no face in the box.
+        With them the probability that the mesh network gives to there being a face at all; None
+        if it says that there is none in the box.
         """
         x0, y0, x1, y1 = face.box
         centre, extent = np.array([(x0 + x1) / 2, (y0 + y1) / 2]), max(x1 - x0, y1 - y0)
@@ -104,7 +105,8 @@ class FaceMesh:
             matrix = upright_square(centre, MESH_SCALE * extent, _tilt(eyes), MESH_SIDE)
             view = warp(image, matrix, MESH_SIDE)
             flat, presence = _run(self._mesh, view[None].astype(np.float32) / 255)
-            if expit(presence.item()) < MESH_PRESENCE:
+            sure = float(expit(presence.item()))
+            if sure < MESH_PRESENCE:
                 return None
             upright = flat.reshape(468, 3)[:, :2].astype(np.float64)
             points = transform(inverse(matrix), upright)
@@ -112,7 +114,7 @@ class FaceMesh:
             centre = transform(inverse(matrix), (low + high) / 2)
             extent = (high - low).max() * MESH_SCALE * extent / MESH_SIDE
             eyes = points[[33, 263]]
-        return points
+        return points, sure
 
     def _search(self, image: np.ndarray, views: list) -> list[Detection]:
         return [detection for view in views for detection in self._look(image, *view)]

@@ -52,18 +52,29 @@ class Parser(Protocol):
 
     digest: str  # of the weights, see `weights.digest`
 
+    def parse(self, crops: Sequence[Crop]) -> tuple[np.ndarray, np.ndarray]:
+        """Label maps ``(B, H, W)`` uint8 in LaPa ids of crops of one size, and how sure it is.
+
+        The latter is a probability for each crop, ``(B,)`` float32; whose, each parser says.
+        """
+
     def __call__(self, crops: Sequence[Crop]) -> np.ndarray:
-        """Label maps ``(B, H, W)`` uint8 in LaPa ids, of crops of one size."""
+        """The label maps alone."""
+        return self.parse(crops)[0]
 
 
 class MeshParser(Parser):
-    """Fills the contours of MediaPipe's face mesh. No hair class."""
+    """Fills the contours of MediaPipe's face mesh. No hair class.
+
+    It is as sure of a crop as the mesh network is that there is a face.
+    """
 
     digest = weights.digest()  # it draws what the detector's network saw
 
-    def __call__(self, crops: Sequence[Crop]) -> np.ndarray:
-        """Label maps ``(B, H, W)`` uint8 of crops of one size."""
-        return np.stack([self._draw(crop) for crop in crops])
+    def parse(self, crops: Sequence[Crop]) -> tuple[np.ndarray, np.ndarray]:
+        """See `Parser.parse`."""
+        sure = np.array([crop.face.sure for crop in crops], np.float32)
+        return np.stack([self._draw(crop) for crop in crops]), sure
 
     def _draw(self, crop: Crop) -> np.ndarray:
         if crop.face.mesh is None:
@@ -85,7 +96,8 @@ class FarlParser(Parser):
     with a tanh warp that squeezes what is far from the face into the border, for CelebAMask-HQ
     with the square that CelebA-HQ's portraits are cut by, about four times the distance of the
     eyes wide, beyond which a crop is background. A ready-made crop, without points, goes in as
-    it is, though neither network was trained on crops other than its own.
+    it is, though neither network was trained on crops other than its own. It is as sure of a crop
+    as of its pixels on the mean: the probability of the class that each was given.
 
     Parameters
     ----------
@@ -114,16 +126,20 @@ class FarlParser(Parser):
         )
         self._vocabulary = regions.vocabulary(self._network.label_names)
 
-    def __call__(self, crops: Sequence[Crop]) -> np.ndarray:
-        """Label maps ``(B, H, W)`` uint8 in LaPa ids, of crops of one size."""
+    def parse(self, crops: Sequence[Crop]) -> tuple[np.ndarray, np.ndarray]:
+        """See `Parser.parse`."""
         labels = np.empty((len(crops), *crops[0].image.shape[:2]), np.uint8)
+        sure = np.empty(len(crops), np.float32)
         ready = np.array([crop.face.points is None for crop in crops])
         for logits_of, which in ((self._aligned, ~ready), (self._as_they_are, ready)):
             places = np.flatnonzero(which)
             for start in range(0, len(places), FARL_BATCH):
                 some = places[start : start + FARL_BATCH]
-                labels[some] = self._labels(logits_of([crops[i] for i in some]))
-        return labels
+                logits = logits_of([crops[i] for i in some])
+                labels[some] = self._labels(logits)
+                best = logits.float().softmax(1).amax(1)
+                sure[some] = best.mean((1, 2)).cpu().numpy()
+        return labels, sure
 
     def _aligned(self, crops: Sequence[Crop]) -> torch.Tensor:
         """Logits ``(B, C, H, W)`` of crops whose faces have points."""

@@ -21,20 +21,24 @@ class BadDecision(SeglibError, ValueError):
     """A decision has a value of the wrong kind."""
 
 
-# Decisions that leave descriptors as they are.
+# Decisions that leave descriptors as they are; the region only where patches are partitioned.
 AFTERWARDS = ("mode", "region", "conditioning", "c_grid", "folds", "inner_folds", "aggregation")
+# Decisions that come after the crop: recipes that differ in nothing else share one look at it.
+OF_TOKENS = ("patch_rule", "region", "encoding", "layer", "pooling")
 
 # The answers that some decisions have. Another one is refused, rather than hashed and ignored.
 CHOICES = {
     "face_choice": ("largest", "mask"),
     "resize": ("bicubic", "bilinear"),
     "normalisation": ("imagenet", "clip", "half"),
-    "patch_rule": ("largest",),
-    "encoding": ("contextual",),
-    "pooling": ("mean",),
+    "encoding": ("contextual", "isolated", "isolated-bare"),
+    "pooling": ("mean", "max", "mean+std"),
     "conditioning": ("none", "l2", "layernorm", "standardise", "ln-affine"),
     "aggregation": ("mean",),
 }
+
+
+PATCH_RULES = ("largest", "touched", "box")  # or a share: a number in [0, 1)
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,11 @@ class Recipe:
     input_size: int = 448  # side of what the encoder sees of it, a multiple of its patch
     resize: str = "bicubic"  # from crop to input where they differ, always antialiased
     normalisation: str = "imagenet"  # mean and deviation that the encoder was trained with
-    patch_rule: str = "largest"  # how pixels vote on the label of a patch, see `indexing`
+    patch_rule: str | float = "largest"  # which patches belong to a part, see `indexing.keep`
     region: str = "mouth"  # the part whose tokens are kept, a name of `regions.PARTS`
-    encoding: str = "contextual"  # encode the whole crop, then keep tokens (the paper's order)
+    encoding: str = "contextual"  # what a kept token has seen: the whole crop, as in the paper, or
+    # only the kept patches ("isolated"; "isolated-bare" also without CLS and registers)
+    layer: int = -1  # the encoder's block that tokens are taken from, behind its final norm
     pooling: str = "mean"  # kept tokens -> one descriptor
     conditioning: str = "standardise"  # descriptor -> what the probe is fitted to, see `probing`
     aggregation: str = "mean"  # logits of a video's frames -> its score
@@ -70,6 +76,22 @@ class Recipe:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
+
+        share = isinstance(self.patch_rule, float) and 0 <= self.patch_rule < 1
+        if self.patch_rule not in PATCH_RULES and not share:
+            raise unknown_name(
+                "patch_rule", self.patch_rule, (*PATCH_RULES, "a share in [0, 1), say 0.5")
+            )
+        if not isinstance(self.layer, int) or self.layer >= 0:
+            raise BadDecision(
+                f"layer is {self.layer!r}; expected -1 for the last block, -2 or less."
+            )
+        if self.encoding != "contextual" and self.crop_size != self.input_size:
+            raise BadDecision(
+                f"encoding {self.encoding!r} with a crop of {self.crop_size} and an input of "
+                f"{self.input_size} pixels; expected the same, since resizing would carry pixels "
+                "over the border of what is kept. Set crop_size to input_size."
+            )
 
         least = {"frames": 1, "crop_size": 1, "input_size": 1, "folds": 2, "inner_folds": 2}
         for name, low in least.items():
@@ -92,8 +114,31 @@ class Recipe:
     @property
     def descriptor_key(self) -> str:
         """The same for the decisions that descriptors depend on: what comes after is free."""
-        decisions = dataclasses.asdict(self)
-        return _digest({name: decisions[name] for name in decisions if name not in AFTERWARDS})
+        decisions, free = dataclasses.asdict(self), self.afterwards
+        return _digest({name: decisions[name] for name in decisions if name not in free})
+
+    @property
+    def afterwards(self) -> set[str]:
+        """Names of the decisions that leave its descriptors as they are."""
+        return set(AFTERWARDS) if self.partitions else set(AFTERWARDS) - {"region"}
+
+    @property
+    def partitions(self) -> bool:
+        """Whether each patch belongs to one label, whatever the region: then all parts are kept.
+
+        Otherwise a token depends on which part it was kept for, and only the region's are.
+        """
+        return self.patch_rule == "largest" and self.encoding == "contextual"
+
+    @property
+    def look(self) -> Recipe:
+        """The same with all that comes after the crop as by default.
+
+        Recipes of one look share the networks and what they say of a crop.
+        """
+        free = {*OF_TOKENS, *AFTERWARDS} - {"mode"}
+        own = dataclasses.fields(self)
+        return self.but(**{one.name: one.default for one in own if one.name in free})
 
     def but(self, **changes) -> Recipe:
         """The same recipe with some decisions changed: one axis of an ablation."""

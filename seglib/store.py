@@ -23,12 +23,12 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from seglib import __version__, descriptors, files
-from seglib.descriptors import Descriptors, to_arrow, to_numpy, write_table
+from seglib.descriptors import Descriptors, Layout, to_arrow, to_numpy, write_table
 from seglib.errors import SeglibError
 from seglib.recipe import Recipe
 from seglib.regions import LABELS
 
-LAYOUT = 1  # raised when the files change their form
+LAYOUT = 2  # raised when the files change their form
 HEADER = "header.json"
 MADE_FROM = ("content", "stamp", "tokens")
 # A row a frame that was asked for: which one, how many faces were seen, and where the chosen
@@ -189,13 +189,13 @@ class Store:
         return frames, labels.reshape(-1, *shape[:2]), tokens.reshape(-1, *shape)
 
     def ledger(self, uids: Sequence[str]) -> pd.DataFrame:
-        """A row a frame: `LEDGER`, why there is no descriptor (or ""), tokens of each label.
+        """A row a frame: `LEDGER`, why there is no descriptor (or ""), tokens of each set.
 
         Raises
         ------
         NotExtracted
         """
-        counts = [f"count {label}" for label in LABELS]
+        counts = [f"count {one}" for one in Layout.of(self.recipe).sets]
         columns = [*LEDGER, "reason", *counts]
         parts = [pq.read_table(path, columns=columns) for path in self._paths(uids)]
         return pa.concat_tables(parts).to_pandas()
@@ -213,11 +213,12 @@ class Store:
         NotExtracted, DamagedDescriptors
         """
         rows, values = [], []
-        needed = ["video_uid", "frame", *descriptors.needs(name)]
+        layout = Layout.of(self.recipe)
+        needed = ["video_uid", "frame", *descriptors.needs(name, layout)]
         for path in tqdm(self._paths(uids), f"reading {name}", unit="video", leave=False):
             column = descriptors.read(path, needed)
             rows.append({key: column(key) for key in ("video_uid", "frame", "reason")})
-            values.append(descriptors.view(name, column))
+            values.append(descriptors.view(name, column, layout))
         joined = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
         return pd.DataFrame(joined), np.concatenate(values)
 
@@ -232,9 +233,11 @@ class Store:
         return paths
 
 
-def at_most(frames: int, width: int) -> int:
+def at_most(frames: int, width: int, recipe: Recipe) -> int:
     """Bytes that so many frames take before compression, token grids apart."""
-    return frames * (2 * len(LABELS) + 1) * width * np.dtype(np.float32).itemsize
+    layout = Layout.of(recipe)
+    numbers = (2 * len(layout.sets) * descriptors.WIDTHS.get(layout.pooling, 1) + 1) * width
+    return frames * numbers * np.dtype(np.float32).itemsize
 
 
 def _grid_table(grids: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> pa.Table:

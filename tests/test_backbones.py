@@ -1,8 +1,12 @@
-"""Small transformers with the real ones' classes, and the real embedded one."""
+"""Small transformers with the real ones' classes, and the real embedded one.
+
+That nothing outside the kept patches moves an isolated descriptor is proved here, on both families.
+"""
 
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from seglib import backbones, devices, recipe, weights
+from seglib import (
+    assets,
+    backbones,
+    devices,
+    faces,
+    indexing,
+    media,
+    parsing,
+    recipe,
+    weights,
+)
 from seglib.backbones import (
     BackboneUnavailable,
+    NoSuchLayer,
     Preprocessing,
     UnsupportedModel,
     WrongCropSize,
@@ -34,6 +49,10 @@ KINDS = {  # class -> its config
     "ViTMSN": {**WIDE, "patch_size": 8},
     "CLIPVision": {**WIDE, "patch_size": 8},
 }
+NORMS = {"DINOv3ViT": "norm", "CLIPVision": "post_layernorm"}  # the final one, where it is not
+ABLE = ("Dinov2", "Dinov2WithRegisters", "DINOv3ViT")  # to encode kept patches alone
+WIDTH = 384  # of the embedded one
+BLOCKS = {"DINOv3ViT": "model.layer"}  # layernorm; and encoder.layer
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +67,8 @@ def saved(tmp_path_factory):
         config = getattr(transformers, f"{kind}Config")(**options)
         model = getattr(transformers, f"{kind}Model")(config)
         for weight in model.parameters():  # registers and CLS begin as zeros or nearly
-            torch.nn.init.normal_(weight, std=0.2)
+            if weight.ndim > 1:  # and so much that tokens do look at one another
+                torch.nn.init.normal_(weight, std=0.5)
         model.save_pretrained(root / kind)
     return root
 
@@ -274,6 +294,380 @@ def test_a_batch_gives_what_its_items_give_alone(embedded):
         alone = torch.cat([getattr(single, name) for single in singles])
         torch.testing.assert_close(getattr(batch, name), alone, rtol=0, atol=1e-4)
     assert (batch.cls[0] - batch.cls[1]).norm() > 1  # the crops do differ
+
+
+# -- tokens of other blocks --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_is_the_models_own_hidden_state_behind_its_final_norm(saved, kind):
+    encoder = backbones.load(saved / kind, "cpu")
+    crops = crops_of(3 * encoder.patch, 2 * encoder.patch, 2)
+    told = {} if "DINO" in kind.upper() else {"interpolate_pos_encoding": True}
+    with torch.inference_mode():
+        states = encoder.model(
+            encoder.pixels(crops), output_hidden_states=True, **told
+        ).hidden_states
+        norm = getattr(encoder.model, NORMS.get(kind, "layernorm"))
+        expected = [norm(state) for state in states]
+    found = encoder.layers(crops, (-1, -2))
+    assert list(found) == [-1, -2]
+    for layer in (-1, -2):
+        torch.testing.assert_close(whole(found[layer]), expected[layer], rtol=0, atol=1e-6)
+        assert torch.equal(whole(encoder(crops, layer)), whole(found[layer]))
+    assert torch.equal(whole(encoder(crops)), whole(found[-1]))
+    assert (whole(found[-1]) - whole(found[-2])).norm() > 0.01
+
+
+@pytest.mark.parametrize("layer", [-3, 0, 1])
+def test_a_layer_that_is_not_there_is_refused_with_those_that_are(saved, layer):
+    encoder = backbones.load(saved / "DINOv3ViT", "cpu")
+    crops = crops_of(16, 16)
+    asked = [
+        lambda: encoder(crops, layer),
+        lambda: encoder.layers(crops, [-1, layer]),
+        lambda: encoder.isolated(crops, np.ones((1, 2, 2), bool), layer=layer),
+    ]
+    for ask in asked:
+        with pytest.raises(NoSuchLayer, match=f"layer {layer} of .* 2 blocks; .* -1 .* to -2 for"):
+            ask()
+
+
+def test_hidden_states_have_the_gradient_of_the_pixels(saved):
+    encoder = backbones.load(saved / "DINOv3ViT", "cpu")
+    (crop,) = crops_of(24, 16)
+    pixels = encoder.pixels([crop]).requires_grad_()
+    hidden = encoder.hidden(pixels)[-1]
+    assert torch.equal(hidden.detach(), whole(encoder([crop])))
+    direction = torch.randn(hidden.shape, generator=torch.manual_seed(0))
+    (hidden * direction).sum().backward()
+    step = 1e-2 * torch.randn(pixels.shape, generator=torch.manual_seed(1))
+    ends = [encoder.hidden(pixels.detach() + sign * step)[-1] for sign in (1, -1)]
+    slope = ((ends[0] - ends[1]) * direction).sum() / 2
+    torch.testing.assert_close((pixels.grad * step).sum(), slope, rtol=0.02, atol=1e-4)
+
+
+# -- isolated: nothing outside the kept patches can move what comes out --------------------------
+
+
+@pytest.fixture(scope="module", params=["dinov2-s", *ABLE])
+def isolating(request, saved):
+    """An encoder of each family that has been tried: absolute and rotary positions."""
+    if request.param == "dinov2-s":
+        return request.getfixturevalue("embedded")
+    return backbones.load(saved / request.param, "cpu")
+
+
+@pytest.fixture(scope="module")
+def portraits():
+    """Crops of two people, 16 x 16 patches of 14 pixels or 28 x 28 of 8; their label maps."""
+    detector = faces.load("mesh")
+    images = [media.read_image(picture.path) for picture in assets.pictures("orl")[:20:10]]
+    crops = [faces.crop(image, faces.largest(image, detector), 224, 1.0) for image in images]
+    return crops, parsing.load("mesh")(crops)
+
+
+@pytest.fixture(scope="module")
+def mouths(isolating, portraits):
+    """An encoder, crops, and which of their patches are mouth: in each another number."""
+    crops, maps = portraits
+    kept = indexing.keep(maps, isolating.grid(crops), "mouth")
+    assert len(set(kept.sum((1, 2)))) == len(crops)
+    return isolating, crops, kept
+
+
+@pytest.fixture(scope="module")
+def alone(mouths):
+    """The tokens of each of these crops by itself, with and without CLS and registers."""
+    return {specials: one_by_one(*mouths, specials=specials) for specials in (True, False)}
+
+
+@pytest.fixture(scope="module")
+def contextual(mouths):
+    """What a mouth's tokens say that have seen the whole crop."""
+    encoder, crops, kept = mouths
+    return torch.from_numpy(indexing.pool(encoder(crops).patches, kept)[0])
+
+
+def whole(tokens):
+    """CLS, registers and patches in one row again, ``(B, 1 + R + gh gw, D)``."""
+    return torch.cat([tokens.cls[:, None], tokens.registers, tokens.patches.flatten(1, 2)], 1)
+
+
+def bits(tokens):
+    """All numbers as they lie in memory: NaN equals itself, and almost equal is not equal."""
+    return whole(tokens).view(torch.int32)
+
+
+def difference(one, other):
+    """Length of the difference over the length of the other, of what is not NaN."""
+    assert torch.equal(one.isnan(), other.isnan())
+    one, other = one.nan_to_num(), other.nan_to_num()
+    return ((one - other).norm() / other.norm()).item()
+
+
+def one_by_one(encoder, crops, kept, **options):
+    """The same without a batch."""
+    return [encoder.isolated([crop], kept[i : i + 1], **options) for i, crop in enumerate(crops)]
+
+
+def elsewhere(crops, kept, patch, how):
+    """The same crops with other pixels wherever no kept patch is."""
+    images = np.stack([crop.image for crop in crops])
+    pixels = {
+        "noise": np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8),
+        "black": np.zeros_like(images),
+        "another face": np.roll(images, 1, axis=0),
+    }[how]
+    inside = kept.repeat(patch, axis=1).repeat(patch, axis=2)[..., None]
+    return [
+        replace(crop, image=image)
+        for crop, image in zip(crops, np.where(inside, images, pixels), strict=True)
+    ]
+
+
+# How far a contextual mouth moves at least, in lengths of itself.
+MOVES = {"noise": 0.5, "black": 0.8, "another face": 0.1}
+SMALL_MOVES = 0.02  # the small ones were never trained to look around
+
+
+@pytest.mark.parametrize("how", MOVES)
+def test_no_pixel_outside_moves_an_isolated_descriptor_by_a_single_bit(
+    mouths, alone, contextual, how
+):
+    encoder, crops, kept = mouths
+    changed = elsewhere(crops, kept, encoder.patch, how)
+    for specials, before in alone.items():
+        after = one_by_one(encoder, changed, kept, specials=specials)
+        for i, (one, other) in enumerate(zip(before, after, strict=True)):
+            assert torch.equal(bits(one), bits(other))
+            means = [indexing.pool(tokens.patches, kept[i : i + 1])[0] for tokens in (one, other)]
+            np.testing.assert_array_equal(*means)
+            assert np.isfinite(means[0]).all()
+    # The contextual one, which keeps tokens of the very same patches, has seen it all.
+    moved = torch.from_numpy(indexing.pool(encoder(changed).patches, kept)[0])
+    least = MOVES[how] if encoder.width == WIDTH else SMALL_MOVES
+    assert min(map(difference, moved, contextual)) > least
+
+
+@pytest.mark.parametrize("how", MOVES)
+def test_nor_in_a_ragged_batch_whatever_the_other_crops_are(mouths, how):
+    encoder, crops, kept = mouths
+    before = whole(encoder.isolated(crops, kept))
+    after = whole(encoder.isolated(elsewhere(crops, kept, encoder.patch, how), kept))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6, equal_nan=True)
+    # The other crop becomes something else altogether, then also in another number of patches.
+    others = [crops[0], *elsewhere(crops, kept & False, encoder.patch, how)[1:]]
+    after = whole(encoder.isolated(others, kept))
+    torch.testing.assert_close(after[0], before[0], rtol=0, atol=1e-6, equal_nan=True)
+    assert difference(after[1], before[1]) > SMALL_MOVES
+    after = whole(encoder.isolated(others, np.concatenate([kept[:1], ~kept[1:]])))
+    assert difference(after[0], before[0]) < 1e-5
+
+
+def test_a_ragged_batch_gives_what_each_crop_gives_alone(mouths, alone):
+    encoder, crops, kept = mouths
+    for specials, singles in alone.items():
+        batch = whole(encoder.isolated(crops, kept, specials))
+        for row, single in zip(batch, singles, strict=True):
+            assert difference(row, whole(single)[0]) < 1e-5
+
+
+def test_with_all_patches_kept_isolated_is_contextual(isolating, portraits):
+    crops, _ = portraits
+    found = isolating.isolated(crops, np.ones((len(crops), *isolating.grid(crops)), bool))
+    torch.testing.assert_close(whole(found), whole(isolating(crops)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [-1, -2])
+@pytest.mark.parametrize("kind", ABLE)
+def test_isolated_is_the_whole_sequence_with_a_mask_over_what_is_left_out(saved, kind, layer):
+    """Another way to the same: nothing is gathered or padded; nobody looks at a dropped patch."""
+    encoder = backbones.load(saved / kind, "cpu")
+    crops = crops_of(3 * encoder.patch, 5 * encoder.patch, 2)  # an oblong grid
+    kept = np.random.default_rng(1).random((2, 3, 5)) < 0.4
+    assert len(set(kept.sum((1, 2)))) == 2
+    first = 1 + encoder.registers
+    dropped = torch.cat([torch.zeros(2, first).bool(), torch.from_numpy(~kept).flatten(1)], 1)
+    for specials in (True, False):
+        dropped[:, :first] = not specials
+        mask = torch.zeros(2, 1, 1, dropped.shape[1]).masked_fill(dropped[:, None, None], -1e30)
+        with torch.inference_mode():
+            pixels = encoder.pixels(crops)
+            hidden = encoder.model.embeddings(pixels)
+            turned = {}
+            if kind == "DINOv3ViT":
+                turned = {"position_embeddings": encoder.model.rope_embeddings(pixels)}
+            blocks = encoder.model.get_submodule(BLOCKS.get(kind, "encoder.layer"))
+            for block in blocks[: len(blocks) + 1 + layer]:
+                hidden = block(hidden, attention_mask=mask, **turned)
+            norm = getattr(encoder.model, NORMS.get(kind, "layernorm"))
+            expected = norm(hidden).masked_fill(dropped[..., None], torch.nan)
+        found = whole(encoder.isolated(crops, kept, specials, layer))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("layer", [-1, -2])
+@pytest.mark.parametrize("kind", ABLE)
+def test_no_layer_of_an_oblong_crop_lets_a_pixel_in(saved, kind, layer):
+    encoder = backbones.load(saved / kind, "cpu")
+    crops = crops_of(3 * encoder.patch, 5 * encoder.patch, 3)
+    kept = np.zeros((3, 3, 5), bool)
+    kept[0, 0, 3:], kept[1, 1:, 0], kept[2, 2, 4] = True, True, True
+    changed = elsewhere(crops, kept, encoder.patch, "noise")
+    before, after = (one_by_one(encoder, c, kept, layer=layer) for c in (crops, changed))
+    assert all(map(torch.equal, map(bits, before), map(bits, after)))
+    contextual = [encoder(c, layer).patches[torch.from_numpy(kept)] for c in (changed, crops)]
+    assert difference(*contextual) > SMALL_MOVES
+
+
+def test_what_did_not_enter_is_nan_and_what_did_is_not(mouths, alone):
+    _, _, kept = mouths
+    for specials, singles in alone.items():
+        found = torch.cat([tokens.patches for tokens in singles])
+        assert found.dtype == torch.float32
+        assert torch.equal(found.isnan().any(-1), torch.from_numpy(~kept))
+        assert torch.equal(found.isnan().all(-1), torch.from_numpy(~kept))
+        for tokens in singles:
+            for token in (tokens.cls, tokens.registers):
+                assert (token.isfinite() if specials else token.isnan()).all()
+    for with_them, bare in zip(*alone.values(), strict=True):  # patches do look at them
+        assert difference(bare.patches, with_them.patches) > SMALL_MOVES
+
+
+def test_cls_and_registers_carry_no_pixel_of_their_own(isolating, portraits):
+    """Of a crop of which nothing is kept they are the model's alone."""
+    crops, _ = portraits
+    nothing = np.zeros((len(crops), *isolating.grid(crops)), bool)
+    one, other = one_by_one(isolating, crops, nothing)
+    assert torch.equal(bits(one), bits(other))
+    assert one.cls.isfinite().all()
+    assert one.registers.isfinite().all()
+    assert one.patches.isnan().all()
+    assert difference(whole(isolating.isolated(crops, nothing))[1], whole(one)[0]) < 1e-5
+    assert whole(isolating.isolated(crops, nothing, specials=False)).isnan().all()
+
+
+def test_a_crop_of_which_nothing_is_kept_leaves_its_batch_alone(mouths, alone):
+    encoder, crops, kept = mouths
+    some = np.concatenate([kept[:1] & False, kept[1:]])
+    for specials, (_, single) in alone.items():
+        found = encoder.isolated(crops, some, specials)
+        assert difference(whole(found)[1], whole(single)[0]) < 1e-5
+        assert found.patches[0].isnan().all()
+        assert found.cls[0].isnan().all() != specials
+
+
+def test_crops_in_another_order_give_the_same_in_that_order(mouths):
+    encoder, crops, kept = mouths
+    found = encoder.isolated(crops[::-1], kept[[1, 0]])
+    assert difference(whole(found), whole(encoder.isolated(crops, kept)).flip(0)) < 1e-5
+
+
+@pytest.mark.parametrize("specials", [True, False])
+def test_a_patch_knows_where_it_stands(isolating, specials):
+    """The same two pictures in two patches, and then in two others."""
+    side, found = isolating.patch, []
+    for places in ([(0, 0), (0, 1)], [(1, 4), (3, 2)]):
+        image, kept = np.zeros((4 * side, 6 * side, 3), np.uint8), np.zeros((1, 4, 6), bool)
+        for (row, column), tile in zip(places, crops_of(side, side, 2), strict=True):
+            image[row * side :][:side, column * side :][:, :side] = tile.image
+            kept[0, row, column] = True
+        found.append(isolating.isolated([Crop(image, None, None)], kept, specials).patches[kept])
+    assert difference(*found) > SMALL_MOVES
+
+
+@given(st.lists(st.integers(0, 400), max_size=40), st.sampled_from([0, 1, 5]))
+def test_who_travels_together_wastes_little_and_nobody_is_left_behind(counts, specials):
+    batches = list(backbones._alike(counts, specials))
+    rows = [row for batch in batches for row in batch]
+    assert sorted(rows) == [row for row, count in enumerate(counts) if count + specials]
+    for batch in batches:
+        lengths = [counts[row] + specials for row in batch]
+        padding = 1 - sum(lengths) / (max(lengths) * len(lengths))
+        assert padding <= backbones.PADDING + 1e-9
+
+
+def test_no_more_tokens_than_that_go_through_the_blocks(mouths):
+    encoder, crops, kept = mouths
+    every_other = np.arange(kept.shape[2]) % 2 == 0
+    kept = np.concatenate([kept, kept & every_other, ~kept[:1]])
+    went, first = [], encoder.model.get_submodule(encoder._kind.blocks)[0]
+
+    def count(block, given):
+        went.append(given[0].shape[0] * given[0].shape[1])
+
+    hook = first.register_forward_pre_hook(count)
+    encoder.isolated([*crops, *crops, crops[0]], kept)
+    hook.remove()
+    needed = kept.sum() + len(kept) * (1 + encoder.registers)
+    assert needed <= sum(went) <= needed / (1 - backbones.PADDING)
+    assert 1 < len(went) < len(kept)
+
+
+@pytest.mark.parametrize("kind", ["Dinov2WithRegisters", "DINOv3ViT"])
+def test_half_precision_is_as_tight(saved, portraits, kind, monkeypatch):
+    full = backbones.load(saved / kind, "cpu")
+    monkeypatch.setattr(devices, "dtype", lambda device: torch.bfloat16)
+    half = backbones.load(saved / kind, "cpu")
+    crops, maps = portraits
+    kept = indexing.keep(maps, half.grid(crops), "mouth")
+    kept[1, :8] = True  # so many that they travel alone, and the other two are padded
+    changed = elsewhere(crops, kept, half.patch, "noise")
+    before, after = (one_by_one(half, c, kept) for c in (crops, changed))
+    assert all(map(torch.equal, map(bits, before), map(bits, after)))
+    batch = half.isolated(crops, kept)
+    assert batch.patches.dtype == torch.float32
+    assert difference(whole(batch), whole(half.isolated(changed, kept))) < 1e-6
+    for i, (one, exact) in enumerate(zip(before, one_by_one(full, crops, kept), strict=True)):
+        assert difference(whole(batch)[i], whole(one)[0]) < 0.02
+        assert 0 < difference(whole(one), whole(exact)) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["ViT", "ViTMSN", "CLIPVision"])
+def test_a_family_that_was_not_tried_is_refused(saved, kind):
+    encoder = backbones.load(saved / kind, "cpu")
+    found = f"isolated encoding of a model of type {encoder.model.config.model_type}; expected one"
+    with pytest.raises(UnsupportedModel, match=f"{found} of dinov2, .*, dinov3_vit.*contextual"):
+        encoder.isolated(crops_of(16, 16), np.ones((1, 2, 2), bool))
+
+
+def test_resizing_would_carry_pixels_over_the_border_and_is_refused(saved):
+    encoder = backbones.load(saved / "DINOv3ViT", "cpu", Preprocessing(40))
+    kept = np.ones((1, 5, 5), bool)
+    assert encoder.isolated(crops_of(40, 40), kept).patches.isfinite().all()
+    with pytest.raises(WrongCropSize, match=r"crop of 56 x 56 pixels for an input of 40; expected"):
+        encoder.isolated(crops_of(56, 56), kept)
+
+
+def test_the_grid_is_known_before_anything_is_encoded(saved):
+    plain = backbones.load(saved / "DINOv3ViT", "cpu")
+    resized = backbones.load(saved / "DINOv3ViT", "cpu", Preprocessing(40))
+    for encoder, crops in ((plain, crops_of(24, 40)), (resized, crops_of(56, 56))):
+        assert encoder.grid(crops) == encoder(crops).grid
+
+
+# -- the control with random weights -------------------------------------------------------------
+
+
+def test_the_random_backbone_is_always_the_same_and_never_trained(embedded):
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    one, other = (backbones.load(backbones.RANDOM, "cpu") for _ in range(2))
+    assert torch.equal(torch.rand(3), expected)  # nobody else's numbers are drawn
+    assert one.digest == other.digest != embedded.digest
+    crops = crops_of(56, 56)
+    assert torch.equal(bits(one(crops)), bits(other(crops)))
+    assert (one.patch, one.width, one.registers) == (14, 384, 0)
+    shapes = [{n: w.shape for n, w in e.model.named_parameters()} for e in (one, embedded)]
+    assert shapes[0] == shapes[1]
+    assert difference(whole(one(crops)), whole(embedded(crops))) > 0.5
+
+
+def test_the_random_backbone_sees_what_the_embedded_one_sees():
+    with pytest.raises(WrongNormalisation, match=f"'clip' for {backbones.RANDOM}; .*'imagenet'"):
+        backbones.load(backbones.RANDOM, "cpu", Preprocessing(normalisation="clip"))
 
 
 # -- what is refused ---------------------------------------------------------------------------

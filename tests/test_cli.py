@@ -203,6 +203,8 @@ def test_demo_prints_keeps_and_draws_what_it_measures(book, tmp_path, capsys, mo
 def test_a_decision_can_be_changed_in_its_own_type():
     changed = common.changed(recipe.demo(), ["frames=8", "crop_scale=1.5", "c_grid=0.1,1"])
     assert (changed.frames, changed.crop_scale, changed.c_grid) == (8, 1.5, (0.1, 1.0))
+    assert common.changed(recipe.demo(), ["patch_rule=0.5"]).patch_rule == 0.5
+    assert common.changed(recipe.demo(), ["patch_rule=box"]).patch_rule == "box"
 
 
 @pytest.mark.parametrize(
@@ -216,6 +218,10 @@ def test_a_decision_can_be_changed_in_its_own_type():
         ("crop_scale=nan", "expected more than 0"),
         ("c_grid=a", "is no tuple"),
         ("resize=nearest", "unknown resize 'nearest'"),
+        ("patch_rule=bx", "did you mean 'box'"),
+        ("patch_rule=1", "unknown patch_rule"),
+        ("encoding=isolate", "did you mean 'isolated'"),
+        ("layer=0", "expected -1 for the last block"),
     ],
 )
 def test_a_decision_of_the_wrong_kind_is_refused(change, said):

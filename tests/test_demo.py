@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seglib import assets, demo, faces, media, recipe, regions
+from seglib import assets, demo, faces, media, recipe
+from seglib.descriptors import Descriptors, Layout
 from seglib.errors import UnknownName
-from seglib.extraction import Descriptors
 
 RECIPE = recipe.demo()
+COLUMNS = ("pools", "counts", "random", "cls", "sure", "reasons")
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,19 @@ def four_people(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGLIB_CACHE", str(tmp_path))
     few = assets.pictures("orl")[:40:10]
     monkeypatch.setattr(assets, "pictures", lambda name: few)
+    monkeypatch.setattr(demo, "ISOLATED", ("mouth",))  # of what chapters ask beside, a few
+    monkeypatch.setattr(demo, "AXES", {"layer": (-4,), "patch_rule": ("box",)})
     return tmp_path / "demo"
+
+
+def never(*_):
+    raise AssertionError("computed again")
+
+
+def same(one, other):
+    assert one.layout == other.layout
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_a_sample_is_computed_once_and_comes_back_identical(four_people, monkeypatch):
@@ -140,21 +153,110 @@ def test_a_sample_is_computed_once_and_comes_back_identical(four_people, monkeyp
     ]
     assert np.argmax(cosine, axis=1).tolist() == [0, 1, 2, 3]  # but it is nobody else's
 
-    files = {path.name: path.stat().st_mtime_ns for path in four_people.rglob("*.parquet")}
-    assert sorted(files) == ["orl-mouth-poisson.parquet", "orl-real.parquet"]
-
-    def never(*_):
-        raise AssertionError("computed again")
+    # In the same pass what the chapters will ask of these pictures: so many recipes, so many files.
+    beside = [RECIPE, *(RECIPE.but(**changes) for changes in BESIDE)]
+    files = {path: path.stat().st_mtime_ns for path in four_people.rglob("*.parquet")}
+    for one in beside:
+        names = {path.name for path in files if path.parent.name.startswith(one.descriptor_key)}
+        assert names == {"orl-mouth-poisson.parquet", "orl-real.parquet"}
+    assert len(files) == 2 * len(beside)
 
     monkeypatch.setattr(demo, "_extractor", never)
     again = demo.sample("orl", "mouth", "poisson", RECIPE.but(c_grid=(1.0,)))  # comes afterwards
-    for name in ("sums", "counts", "random", "cls", "reasons"):
-        np.testing.assert_array_equal(
-            getattr(again.descriptors, name), getattr(first.descriptors, name)
-        )
-    assert {path.name: path.stat().st_mtime_ns for path in four_people.rglob("*.parquet")} == files
+    same(again.descriptors, first.descriptors)
+    for one in beside[1:]:
+        found = demo.sample("orl", "mouth", "poisson", one)
+        assert found.descriptors.layout == Layout.of(one)
+        assert found.descriptors.reasons.tolist() == [""] * 8
+        assert (found.items == first.items).all()
+        assert np.abs(found.descriptors.view("mouth") - mouth).max() > 0.1
+    # And what is made beside is what it is by itself.
+    alone = demo.Extractor(RECIPE.but(**BESIDE[0]))([media.read_image(demo.people("orl").path[0])])
+    isolated = demo.sample("orl", "mouth", "poisson", RECIPE.but(**BESIDE[0])).descriptors
+    np.testing.assert_allclose(
+        isolated.view("mouth")[:1], alone.view("mouth"), rtol=1e-4, atol=1e-4
+    )
+    assert {path: path.stat().st_mtime_ns for path in four_people.rglob("*.parquet")} == files
     with pytest.raises(AssertionError, match="computed again"):  # another crop is another file
         demo.sample("orl", "mouth", "poisson", RECIPE.but(crop_scale=1.1))
+
+
+BESIDE = ({"encoding": "isolated"}, {"layer": -4}, {"patch_rule": "box"})
+
+
+def test_beside_the_demos_recipe_all_is_made_that_the_chapters_ask_for():
+    plain = RECIPE.look
+    isolated = [plain.but(encoding="isolated", region=part) for part in demo.ISOLATED]
+    for dataset, part in (("orl", None), ("orl", "mouth")):
+        found = demo._beside(RECIPE, dataset, part)
+        assert found[: 1 + len(isolated)] == [plain, *isolated]
+        rest = found[1 + len(isolated) :]
+        assert len(rest) == sum(map(len, demo.AXES.values()))
+        assert all(one.look == plain for one in found)
+        assert len({one.descriptor_key for one in found}) == len(found)
+    # Forged eyes are for the audit alone; another crop, or the other people, for one table.
+    assert demo._beside(RECIPE, "orl", "eyes") == [plain, *isolated]
+    assert demo._beside(RECIPE.but(region="nose", encoding="isolated"), "orl", "eyes") == [
+        plain, *isolated,
+    ]  # fmt: skip
+    assert demo._beside(RECIPE, "csu", "mouth") == []
+    assert demo._beside(RECIPE.but(crop_scale=1.1), "orl", "mouth") == []
+
+
+# -- what is kept ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def describe(tmp_path, monkeypatch):
+    """Makes rows that say which recipe asked for them, and remembers what it was asked."""
+    monkeypatch.setenv("SEGLIB_CACHE", str(tmp_path))
+    asked = []
+
+    def make(several):
+        asked.append(list(several))
+        return [Descriptors.missing([one.descriptor_key], 3, Layout.of(one)) for one in several]
+
+    make.asked = asked
+    return make
+
+
+OTHER, THIRD = RECIPE.but(encoding="isolated"), RECIPE.but(layer=-2)
+
+
+def test_what_is_kept_is_made_once_and_what_lies_beside_it_with_it(describe):
+    for _ in range(2):
+        (row,) = demo.kept("some", RECIPE, describe, [RECIPE, OTHER]).reasons
+        assert row == RECIPE.descriptor_key
+    same(demo.kept("some", OTHER, never), describe([OTHER])[0])
+    assert describe.asked[:-1] == [[RECIPE, OTHER]]
+    demo.kept("others", RECIPE, describe)  # another set of pictures
+    assert describe.asked[-1] == [RECIPE]
+
+
+def test_of_what_lies_beside_only_what_is_missing_is_made(describe):
+    demo.kept("some", OTHER, describe)
+    demo.kept("some", RECIPE, describe, [OTHER, THIRD])
+    assert describe.asked == [[OTHER], [RECIPE, THIRD]]
+    demo.kept("some", RECIPE, never, [RECIPE.but(layer=-3)])  # never for its own sake
+
+
+def test_a_damaged_file_is_made_again(describe, tmp_path):
+    demo.kept("some", RECIPE, describe, [OTHER])
+    (path,) = (tmp_path / "demo").glob(f"{RECIPE.descriptor_key}-*/some.parquet")
+    path.write_bytes(path.read_bytes()[:50])
+    found = demo.kept("some", RECIPE, describe, [OTHER])
+    assert found.reasons.tolist() == [RECIPE.descriptor_key]
+    assert describe.asked == [[RECIPE, OTHER], [RECIPE]]
+
+
+def test_a_failure_midway_keeps_nothing(describe, tmp_path):
+    def fails(several):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        demo.kept("some", RECIPE, fails, [OTHER])
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert demo.kept("some", RECIPE, describe).reasons.tolist() == [RECIPE.descriptor_key]
 
 
 def test_a_change_of_the_code_is_another_cache(monkeypatch):
@@ -164,12 +266,3 @@ def test_a_change_of_the_code_is_another_cache(monkeypatch):
     after = demo._code_key()
     demo._code_key.cache_clear()
     assert before != after
-
-
-def test_token_counts_are_those_of_the_parts_labels():
-    counts = np.ones((5, len(regions.LABELS)), np.int64)
-    counts[3, list(regions.part_ids("eyes"))] = 0  # one picture without eyes
-    nothing = np.zeros((*counts.shape, 2), np.float32)
-    found = Descriptors(nothing, counts, nothing, nothing[:, 0], np.full(5, ""))
-    assert demo.token_counts(found, "mouth").tolist() == [3] * 5
-    assert demo.token_counts(found, "eyes").tolist() == [2, 2, 2, 0, 2]

@@ -11,27 +11,38 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seglib import descriptors, regions
-from seglib.descriptors import DamagedDescriptors, Descriptors
+from seglib import descriptors, indexing, recipe, regions
+from seglib.descriptors import BY_LABEL, DamagedDescriptors, Descriptors, Layout, OtherPart
 from seglib.errors import UnknownName
 
-COLUMNS = [field.name for field in fields(Descriptors)]
+COLUMNS = [field.name for field in fields(Descriptors) if field.name != "layout"]
 WIDTH = 5
+LAYOUTS = [
+    Layout(region, pooling) for region in ("", "eyes") for pooling in ("mean", "max", "mean+std")
+]
 
 
-def made_up(rows=6, seed=0):
-    """Random sums, some labels without a token, and a last row without a face."""
+def made_up(rows=6, seed=0, layout=BY_LABEL):
+    """Pools of random tokens, some sets without any, and a last row without a face."""
     rng = np.random.default_rng(seed)
-    counts = rng.integers(0, 4, (rows, len(regions.LABELS)))
-    sums, random = rng.normal(size=(2, *counts.shape, WIDTH)).astype(np.float32) * (
-        counts[..., None] > 0
-    ).astype(np.float32)
+    tokens = torch.from_numpy(rng.normal(size=(rows, 5, 6, WIDTH)).astype(np.float32))
+    dealt = rng.integers(0, len(regions.LABELS), (rows, 5, 6))
+    dealt[::2][dealt[::2] == regions.label_id("nose")] = 0
+    members = indexing.by_label(dealt)
+    if layout.region:
+        members = members[:, list(regions.part_ids(layout.region))].any(1, keepdims=True)
+    pools, counts = indexing.partial_pools(tokens, members, layout.pooling)
+    elsewhere = indexing.shuffled(members, rng)
+    random, _ = indexing.partial_pools(tokens, elsewhere, layout.pooling)
     cls = rng.normal(size=(rows, WIDTH)).astype(np.float32)
-    found = Descriptors(sums, counts, random, cls, np.full(rows, ""))
-    return Descriptors.joined([found, Descriptors.missing(["NoFace: nobody, 顔"], WIDTH)])
+    sure = rng.random(rows).astype(np.float32)
+    found = Descriptors(pools, counts, random, cls, sure, np.full(rows, ""), layout)
+    missing = Descriptors.missing(["NoFace: nobody, 顔"], WIDTH, layout)
+    return Descriptors.joined([found, missing])
 
 
 # -- views -------------------------------------------------------------------------------------
@@ -40,7 +51,7 @@ def made_up(rows=6, seed=0):
 @given(st.integers(0, 1000), st.sampled_from(sorted(regions.PARTS)), st.booleans())
 def test_a_view_is_the_mean_over_the_parts_tokens(seed, part, random):
     found, ids = made_up(seed=seed), list(regions.part_ids(part))
-    sums = found.random if random else found.sums
+    sums = found.random if random else found.pools
     view = found.view(f"random {part}" if random else part)
     for row in range(len(found)):
         total = sum(int(found.counts[row, i]) for i in ids)
@@ -51,15 +62,24 @@ def test_a_view_is_the_mean_over_the_parts_tokens(seed, part, random):
             assert np.isnan(view[row]).all()
 
 
-@pytest.mark.parametrize("name", descriptors.VIEWS)
-def test_a_view_of_a_file_reads_only_its_columns_and_is_the_same(tmp_path, name):
-    found = made_up()
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        *((name, BY_LABEL) for name in descriptors.VIEWS),
+        *((name, layout) for name in ("eyes", "random eyes", "cls") for layout in LAYOUTS[1:]),
+    ],
+)
+def test_a_view_of_a_file_reads_only_its_columns_and_is_the_same(tmp_path, name, layout):
+    found = made_up(layout=layout)
     found.save(tmp_path / "a.parquet")
-    column = descriptors.read(tmp_path / "a.parquet", descriptors.needs(name))
-    np.testing.assert_array_equal(descriptors.view(name, column), found.view(name))
+    column = descriptors.read(tmp_path / "a.parquet", descriptors.needs(name, layout))
+    np.testing.assert_array_equal(descriptors.view(name, column, layout), found.view(name))
+    if layout.region and name != "cls":
+        kind = "random" if name.startswith("random") else "pool"
+        assert descriptors.needs(name, layout) == ["reason", f"{kind} eyes", "count eyes"]
     if name == "mouth":
         assert sorted(descriptors.needs(name)) == sorted(
-            ["reason", *(f"{k} {n}" for k in ("sum", "count") for n in ("ulip", "imouth", "llip"))]
+            ["reason", *(f"{k} {n}" for k in ("pool", "count") for n in ("ulip", "imouth", "llip"))]
         )
 
 
@@ -71,25 +91,98 @@ def test_an_unknown_view_gets_a_suggestion(name, hint):
         made_up().view(name)
 
 
-def test_rows_are_the_whole_again():
-    found = made_up()
-    again = Descriptors.joined(found.rows())
+def same(one, other):
+    assert one.layout == other.layout
     for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert getattr(one, name).dtype.kind == getattr(other, name).dtype.kind
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_are_the_whole_again(layout):
+    found = made_up(layout=layout)
+    same(Descriptors.joined(found.rows()), found)
+    same(Descriptors.joined([found.of(slice(2)), found.of(np.arange(2, 7))]), found)
+    assert found.of(np.array([3, 0])).reasons.tolist() == ["", ""]
+
+
+# -- layouts -----------------------------------------------------------------------------------
+
+
+def test_a_layout_is_that_of_the_recipe():
+    demo = recipe.demo()
+    assert Layout.of(demo) == BY_LABEL
+    assert BY_LABEL.sets == regions.LABELS
+    assert Layout.of(demo.but(region="eyes", pooling="max")) == Layout("", "max")
+    for one_part in ({"encoding": "isolated"}, {"patch_rule": "touched"}, {"patch_rule": 0.5}):
+        layout = Layout.of(demo.but(region="eyes", **one_part))
+        assert layout == Layout("eyes", "mean")
+        assert layout.sets == ("eyes",)
+
+
+@pytest.mark.parametrize("part", regions.PARTS)
+def test_a_part_is_the_union_of_its_labels_or_the_one_set_that_there_is(part):
+    assert BY_LABEL.of_part(part) == list(regions.part_ids(part))
+    assert Layout(part).of_part(part) == [0]
+
+
+@pytest.mark.parametrize("name", ["mouth", "random mouth"])
+def test_another_part_than_the_one_that_was_kept_says_what_to_extract(name, tmp_path):
+    found = made_up(layout=Layout("eyes"))
+    message = r"'mouth' were asked .* those of 'eyes' were kept: .* Extract with region='mouth'"
+    with pytest.raises(OtherPart, match=message):
+        found.view(name)
+    with pytest.raises(OtherPart, match=message):
+        descriptors.needs(name, found.layout)
+    with pytest.raises(OtherPart, match=message):
+        found.tokens("mouth")
+    with pytest.raises(UnknownName, match="unknown view 'eyed'; did you mean 'eyes'"):
+        found.view("eyed")
+    assert found.view("cls").shape == (7, WIDTH)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_has_a_view_of_its_width_and_nan_where_there_is_nothing(layout):
+    found = made_up(layout=layout)
+    width = 2 * WIDTH if layout.pooling == "mean+std" else WIDTH
+    for name in ("eyes", "random eyes"):
+        view = found.view(name)
+        assert view.shape == (7, width)
+        assert view.dtype == np.float32
+        np.testing.assert_array_equal(np.isnan(view).any(1), found.tokens("eyes") == 0)
+    assert found.view("cls").shape == (7, WIDTH)  # which is not pooled
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "mean+std"])
+def test_a_part_by_itself_is_that_of_all_labels(pooling):
+    """The layout changes what is kept, and not what a part's tokens say."""
+    every, eyes = (made_up(layout=Layout(region, pooling)) for region in ("", "eyes"))
+    for name in ("eyes", "random eyes"):
+        np.testing.assert_allclose(eyes.view(name), every.view(name), rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(eyes.tokens("eyes"), every.tokens("eyes"))
+
+
+def test_tokens_are_counted_over_the_parts_labels():
+    found = made_up()
+    assert found.tokens("all").tolist() == [30] * 6 + [0]
+    assert found.tokens("nose").tolist() == found.counts[:, regions.label_id("nose")].tolist()
+    assert (found.tokens("nose")[:6:2] == 0).all()
+    lips = sum(found.counts[:, regions.label_id(name)] for name in regions.PARTS["mouth"])
+    assert found.tokens("mouth").tolist() == lips.tolist()
+    with pytest.raises(UnknownName, match="did you mean 'mouth'"):
+        found.tokens("mout")
 
 
 # -- on disk -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows", [6, 0])
-def test_what_is_saved_comes_back_to_the_bit(tmp_path, rows):
-    found = made_up(rows)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("rows", [7, 0])
+def test_what_is_saved_comes_back_to_the_bit(tmp_path, rows, layout):
+    found = made_up(layout=layout).of(slice(rows))
     path = tmp_path / "new" / "folder" / "rows.parquet"
     found.save(path)
-    back = Descriptors.load(path)
-    for name in COLUMNS:
-        np.testing.assert_array_equal(getattr(back, name), getattr(found, name))
-        assert getattr(back, name).dtype.kind == getattr(found, name).dtype.kind
+    same(Descriptors.load(path), found)
     assert os.listdir(path.parent) == ["rows.parquet"]
 
 
@@ -98,9 +191,9 @@ def test_a_ledger_stands_before_the_descriptors_with_its_metadata(tmp_path):
     ledger = pa.table({"frame": [4, 9, 14]}).replace_schema_metadata({"content": "abc"})
     found.save(tmp_path / "a.parquet", ledger)
     table = pq.read_table(tmp_path / "a.parquet")
-    assert table.column_names[:2] == ["frame", "reason"]
+    assert table.column_names[:2] == ["frame", "cls"]
     assert table.schema.metadata[b"content"] == b"abc"
-    np.testing.assert_array_equal(Descriptors.load(tmp_path / "a.parquet").sums, found.sums)
+    np.testing.assert_array_equal(Descriptors.load(tmp_path / "a.parquet").pools, found.pools)
 
 
 KILLED = """
@@ -134,7 +227,7 @@ def test_killed_midway_it_leaves_what_was_there(tmp_path, older):
         writer.send_signal(signal.SIGKILL)
     assert path.exists() == older
     good.save(path)  # and the next one is not disturbed by the rest
-    np.testing.assert_array_equal(Descriptors.load(path).sums, good.sums)
+    np.testing.assert_array_equal(Descriptors.load(path).pools, good.pools)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
@@ -149,8 +242,17 @@ def test_a_cut_file_is_named_as_such(tmp_path, keep):
 
 def test_a_file_of_something_else_names_a_column_it_lacks(tmp_path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(DamagedDescriptors, match="reason"):
+    with pytest.raises(DamagedDescriptors, match="pool background"):
         Descriptors.load(tmp_path / "other.parquet")
+
+
+@pytest.mark.parametrize("layout", [b"", b"mouth", b"[1]", b'{"part": "mouth"}'])
+def test_a_file_whose_layout_cannot_be_read_is_named_as_damaged(tmp_path, layout):
+    path = tmp_path / "rows.parquet"
+    made_up().save(path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({"layout": layout}), path)
+    with pytest.raises(DamagedDescriptors, match=r"rows\.parquet holds no whole set"):
+        Descriptors.load(path)
 
 
 def test_a_missing_file_is_simply_missing(tmp_path):

@@ -43,7 +43,7 @@ def filled(tmp_path):
         if row.video_uid == "A7":
             counts[:, 7:10] = sums[:, 7:10] = 0  # no frame of it shows a mouth
         cls = rng.normal(size=(3, 4)).astype(np.float32)
-        found = Descriptors(sums, counts, sums[:, ::-1].copy(), cls, np.full(3, ""))
+        found = Descriptors(sums, counts, sums[:, ::-1].copy(), cls, np.ones(3), np.full(3, ""))
         ledger = pd.DataFrame({"frame": range(3)}).assign(
             video_uid=row.video_uid, faces=1, score=1.0, x0=0.0, y0=0.0, x1=1.0, y1=1.0
         )

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from textwrap import dedent
 
@@ -17,12 +17,23 @@ import pandas as pd
 import pytest
 import skimage.data
 
-from seglib import assets, clips, extraction, faces, manifest, media, recipe, regions, video
-from seglib.descriptors import Descriptors
-from seglib.extraction import Extractor, Outcome
+from seglib import (
+    assets,
+    clips,
+    extraction,
+    faces,
+    indexing,
+    manifest,
+    media,
+    recipe,
+    regions,
+    video,
+)  # fmt: skip
+from seglib.descriptors import Descriptors, Layout, OtherPart
+from seglib.extraction import Extractor, OtherCrop, Outcome
 from seglib.store import Store
 
-COLUMNS = [field.name for field in fields(Descriptors)]
+COLUMNS = [field.name for field in fields(Descriptors) if field.name != "layout"]
 WIDTH = 384  # of DINOv2-S
 
 
@@ -38,7 +49,7 @@ def face_paths(count):
 
 def equal(one, other, rows=slice(None)):
     """All columns but the reasons agree; a matrix product may round by the batch's size."""
-    for name in COLUMNS[:-1]:
+    for name in (one for one in COLUMNS if one != "reasons"):
         a, b = getattr(one, name)[rows], getattr(other, name)[rows]
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-3, err_msg=name)
 
@@ -72,11 +83,11 @@ def mixed(tmp_path_factory):
 def test_good_rows_are_complete(good):
     assert len(good) == 10
     assert [getattr(good, name).shape for name in COLUMNS] == [
-        (10, 11, WIDTH), (10, 11), (10, 11, WIDTH), (10, WIDTH), (10,)
+        (10, 11, WIDTH), (10, 11), (10, 11, WIDTH), (10, WIDTH), (10,), (10,)
     ]  # fmt: skip
     assert set(good.reasons) == {""}
     assert (good.counts.sum(1) == 20 * 20).all()  # every patch has one label
-    for name in ("sums", "random", "cls"):
+    for name in ("pools", "random", "cls", "sure"):
         assert getattr(good, name).dtype == np.float32
         assert np.isfinite(getattr(good, name)).all()
 
@@ -90,7 +101,7 @@ def test_bad_rows_stay_in_their_place_with_their_reason(mixed):
     assert "451 x 300" in found.reasons[5]
     for row in (2, 4, 5, 6):
         assert (found.counts[row] == 0).all()
-        for name in ("sums", "random", "cls"):
+        for name in ("pools", "random", "cls", "sure"):
             assert np.isnan(getattr(found, name)[row]).all()
         for view in ("mouth", "all", "cls", "random mouth"):
             assert np.isnan(found.view(view)[row]).all()
@@ -115,7 +126,7 @@ def test_of_two_faces_the_larger_is_taken(mixed):
 def test_how_pictures_fall_into_batches_changes_nothing(good, monkeypatch):
     monkeypatch.setattr(chain(), "batch", 3)
     few = chain()(image for _, image in media.read_all(face_paths(4)))
-    equal(few, Descriptors(*(getattr(good, name)[:4] for name in COLUMNS)))
+    equal(few, good.of(slice(4)))
 
 
 def test_all_bad_is_n_rows_as_wide_as_any(good):
@@ -146,7 +157,7 @@ def test_a_failure_that_is_no_pictures_fault_is_not_hidden():
 def test_a_view_is_what_pooling_the_tokens_gives(good):
     crop = chain().crop(media.read_image(face_paths(1)[0]))
     tokens = chain().backbone([crop])
-    labels = extraction.indexing.patch_labels(chain().parser([crop]), tokens.grid)
+    labels = indexing.patch_labels(chain().parser([crop]), tokens.grid)
     for part in regions.PARTS:
         if part == "all":
             kept = np.ones_like(labels, bool)
@@ -166,11 +177,176 @@ def test_the_random_control_is_as_many_tokens_from_elsewhere(good):
 def test_the_random_control_is_seeded_by_the_recipe(good):
     images = [image for _, image in media.read_all(face_paths(2))]
     crops = [chain().crop(image) for image in images]
-    here = chain().describe(crops, [(0, 0), (0, 1)])
+    (here,) = chain().describe(crops, [(0, 0), (0, 1)])
     np.testing.assert_allclose(here.random, good.random[:2], rtol=1e-5, atol=1e-3)
-    elsewhere = chain().describe(crops, [(1, 0), (1, 1)])
-    np.testing.assert_allclose(elsewhere.sums, here.sums)
+    (elsewhere,) = chain().describe(crops, [(1, 0), (1, 1)])
+    np.testing.assert_allclose(elsewhere.pools, here.pools)
     assert np.abs(elsewhere.view("random mouth") - here.view("random mouth")).max() > 0.1
+
+
+# -- several recipes, one look -------------------------------------------------------------------
+
+AXES = [
+    {}, {"layer": -2}, {"pooling": "max"}, {"pooling": "mean+std"}, {"patch_rule": "box"},
+    {"patch_rule": "touched", "region": "eyes"}, {"patch_rule": 0.25, "pooling": "mean+std"},
+    {"encoding": "isolated"}, {"encoding": "isolated-bare", "region": "eyes"},
+    {"encoding": "isolated", "region": "nose", "layer": -2, "pooling": "max"},
+    {"encoding": "isolated", "patch_rule": "box", "pooling": "mean+std"},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def square(small):
+    """Crops of the encoder's own size, 20 x 20 patches, as isolated encoding wants them."""
+    return Extractor(small.but(input_size=280))
+
+
+@pytest.fixture(scope="module")
+def crops(square):
+    return [square.crop(image) for _, image in media.read_all(face_paths(3))]
+
+
+@pytest.fixture(scope="module")
+def recipes(square):
+    return [square.recipe.but(**changes) for changes in AXES]
+
+
+@pytest.fixture(scope="module")
+def company():
+    """Three faces, a cat among them and a picture that is gone."""
+    faces = [image for _, image in media.read_all(face_paths(3))]
+    return [faces[0], skimage.data.chelsea(), *faces[1:], media.MissingFile("gone")]
+
+
+@pytest.fixture(scope="module")
+def together(square, recipes, company):
+    return square.several(company, recipes)
+
+
+def test_in_one_pass_each_recipe_gets_what_it_gets_by_itself(square, recipes, company, together):
+    assert len(together) == len(recipes)
+    for recipe_, found in zip(recipes, together, strict=True):
+        (alone,) = square.several(company, [recipe_])
+        assert found.layout == alone.layout == Layout.of(recipe_)
+        for name in COLUMNS:
+            np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
+    numbers = [
+        found.view(recipe_.region)[0] for recipe_, found in zip(recipes, together, strict=True)
+    ]
+    assert len({tuple(row) for row in numbers}) == len(numbers)  # none is another's
+
+
+@pytest.mark.parametrize("number", [0, 4, 7, 10])
+def test_it_is_what_an_extractor_of_that_recipe_gives(recipes, company, together, number):
+    alone = Extractor(recipes[number])(company)
+    equal(alone, together[number])
+    assert alone.reasons.tolist() == together[number].reasons.tolist()
+
+
+def test_a_missing_face_is_a_missing_row_under_every_layout(together):
+    for found in together:
+        assert [reason.partition(":")[0] for reason in found.reasons] == [
+            "", "NoFace", "", "", "MissingFile",
+        ]  # fmt: skip
+        part, missing = found.layout.region or "mouth", [1, 4]
+        assert found.tokens(part)[missing].tolist() == [0, 0]
+        for view in (part, f"random {part}", "cls"):
+            assert np.isnan(found.view(view)[missing]).all()
+        assert np.isnan(found.sure[missing]).all()
+        assert (found.sure[[0, 2, 3]] > 0.5).all()
+        assert (found.tokens(part)[[0, 2, 3]] > 0).all()
+
+
+def test_no_picture_at_all_is_no_row_under_every_layout(square, recipes):
+    for recipe_, found in zip(recipes, square.several([], recipes), strict=True):
+        assert len(found) == 0
+        assert found.layout == Layout.of(recipe_)
+        width = 64 if recipe_.pooling == "mean+std" else 32
+        assert found.view(recipe_.region).shape == (0, width)
+
+
+@pytest.mark.parametrize("changes", [{"crop_scale": 1.1}, {"seed": 3, "parser": "farl/lapa"}])
+def test_a_recipe_of_another_crop_is_refused_with_what_differs(square, crops, changes):
+    other = square.recipe.but(**changes)
+    found = " and ".join(f"{name}={value!r}" for name, value in other_fields(other, changes))
+    ours = " and ".join(f"{name}={value!r}" for name, value in other_fields(square.recipe, changes))
+    message = re.escape(f"a recipe with {found} for an extractor with {ours}; expected recipes")
+    for ask in (
+        lambda: square.several([], [square.recipe, other]),
+        lambda: square.follow([], recipes=[other]),
+        lambda: square.describe(crops, [(0,)] * len(crops), [other]),
+    ):
+        with pytest.raises(OtherCrop, match=f"{message}.* patch_rule, .*Make an Extractor of it"):
+            ask()
+
+
+def other_fields(made, changes):
+    """Those of the changed fields, in the recipe's order."""
+    names = [field.name for field in fields(recipe.Recipe) if field.name in changes]
+    return [(name, getattr(made, name)) for name in names]
+
+
+def test_what_comes_after_the_descriptors_may_differ(square, crops):
+    after = square.recipe.but(conditioning="l2", c_grid=(1.0,), folds=3, mode="paper")
+    seeds = [(0, i) for i in range(len(crops))]
+    equal(*(square.describe(crops, seeds, [one])[0] for one in (after, square.recipe)))
+
+
+def test_a_given_selection_is_kept_whatever_the_pixels_are(square, crops, recipes):
+    """Counterfactual copies keep the patches of the picture that they are copies of."""
+    seeds, (maps, sure) = [(0, i) for i in range(3)], square.parser.parse(crops)
+    turned = [2, 0, 1]
+    theirs = square.describe(crops, seeds, recipes, (maps[turned], sure[turned]))
+    own = square.describe([crops[i] for i in turned], seeds, recipes)
+    for found, other, recipe_ in zip(theirs, own, recipes, strict=True):
+        np.testing.assert_array_equal(found.counts, other.counts)
+        np.testing.assert_array_equal(found.sure, sure[turned])
+        part = recipe_.region
+        assert (np.abs(found.view(part) - other.view(part)).max(1) > 1e-3).all()
+    again = square.describe(crops, seeds, recipes, (maps, sure))
+    for found, other in zip(again, square.describe(crops, seeds, recipes), strict=True):
+        equal(found, other)
+
+
+def test_an_isolated_descriptor_is_that_of_the_parts_tokens_alone(square, crops):
+    eyes = square.recipe.but(encoding="isolated", region="eyes")
+    (found,) = square.describe(crops, [(5, i) for i in range(3)], [eyes])
+    kept = indexing.keep(square.parser(crops), (20, 20), "eyes")
+    tokens = square.backbone.isolated(crops, kept)
+    expected, counts = indexing.pool(tokens.patches, kept)
+    np.testing.assert_array_equal(found.view("eyes"), expected)
+    np.testing.assert_array_equal(found.tokens("eyes"), counts)
+    np.testing.assert_array_equal(found.view("cls"), tokens.cls)
+    with pytest.raises(OtherPart, match="region='mouth'"):
+        found.view("mouth")
+    # Its random control is encoded alone as well, and it is dealt the places that the eyes of the
+    # contextual recipe are dealt among all labels.
+    labels = indexing.by_label(indexing.patch_labels(square.parser(crops), (20, 20)))
+    dealt = [indexing.shuffled(labels[i : i + 1], np.random.default_rng((5, i))) for i in range(3)]
+    places = np.concatenate(dealt)[:, list(regions.part_ids("eyes"))].any(1)
+    random, _ = indexing.pool(square.backbone.isolated(crops, places).patches, places)
+    np.testing.assert_allclose(found.view("random eyes"), random, rtol=1e-5, atol=1e-6)
+
+
+def test_a_pixel_outside_the_part_moves_a_contextual_descriptor_only(square, crops):
+    """The proof of `tests/test_backbones.py`, through the whole chain and in one batch."""
+    axes = ({}, {"encoding": "isolated"}, {"encoding": "isolated-bare"})
+    recipes = [square.recipe.but(**changes) for changes in axes]
+    seeds, parsed = [(0, i) for i in range(3)], square.parser.parse(crops)
+    kept = indexing.keep(parsed[0], (20, 20), "mouth")
+    inside = kept.repeat(14, axis=1).repeat(14, axis=2)[..., None]
+    noise = np.random.default_rng(0).integers(0, 256, inside.shape, dtype=np.uint8)
+    changed = [
+        replace(crop, image=np.where(mask, crop.image, other))
+        for crop, mask, other in zip(crops, inside, noise, strict=True)
+    ]
+    before, after = (square.describe(some, seeds, recipes, parsed) for some in (crops, changed))
+    moved = [
+        np.abs(one.view("mouth") - other.view("mouth")).max(1)
+        for one, other in zip(before, after, strict=True)
+    ]
+    assert (moved[0] > 1e-3).all()
+    assert np.max(moved[1:]) <= 1e-6
 
 
 # -- videos of a manifest ----------------------------------------------------------------------
@@ -288,6 +464,31 @@ def test_token_grids_add_up_to_the_sums(videos, extractor, tmp_path):
     _, values = store.view("mouth", ["x/leaves.mp4"])
     kept = np.isin(labels[0], regions.part_ids("mouth"))
     np.testing.assert_allclose(values[0], tokens[0][kept].mean(0), atol=2e-3)
+
+
+def test_isolated_videos_go_through_a_store_like_any_other(videos, square, tmp_path):
+    eyes = square.recipe.but(encoding="isolated", region="eyes")
+    extractor = Extractor(eyes)
+    few = videos[videos.video_uid.isin(["x/c.mp4", "x/leaves.mp4", "x/gone.mp4"])]
+    assert extraction.extract(few, extractor, tmp_path, tokens=True).made == 3
+    store = Store.find(tmp_path, eyes)
+    frames, values = store.view("eyes", few.video_uid)
+    paths = few.set_index("video_uid").path
+    for uid in ("x/c.mp4", "x/leaves.mp4"):
+        alone = extractor([image for _, image in video.read(paths[uid], [1, 4, 7, 10])])
+        np.testing.assert_array_equal(values[frames.video_uid == uid], alone.view("eyes"))
+    reasons = frames.reason.str.partition(":")[0]
+    assert reasons.tolist() == ["", "", "", "", "", "", "NoFace", "NoFace", "MissingFile"]
+    np.testing.assert_array_equal(np.isnan(values).all(1), reasons != "")
+    ledger = store.ledger(few.video_uid)
+    assert ledger["count eyes"][reasons == ""].gt(0).all()
+    # Of the token grid only what was kept is there.
+    _, labels, tokens = store.tokens("x/leaves.mp4")
+    kept = np.isin(labels, regions.part_ids("eyes"))
+    np.testing.assert_array_equal(np.isnan(tokens).all(-1), ~kept)
+    np.testing.assert_allclose(values[4], tokens[0][kept[0]].mean(0), atol=2e-3)
+    with pytest.raises(OtherPart, match="region='mouth'"):
+        store.view("mouth", few.video_uid)
 
 
 def test_an_error_of_ours_stops_the_run_and_frees_what_it_held(

@@ -57,6 +57,7 @@ def test_a_face_is_found_with_its_landmarks_in_their_places(astronaut):
     assert ((astronaut.mesh >= low) & (astronaut.mesh <= high)).all()
     assert astronaut.extent == (high - low).max()
     assert 0.5 <= astronaut.score <= 1
+    assert 0.99 < astronaut.sure < 1
 
 
 @pytest.mark.parametrize("degrees", [-60, -30, 30, 60])
@@ -442,7 +443,7 @@ affine = npst.arrays(np.float64, (2, 3), elements=st.floats(-3, 3))
 
 @given(meshes, affine, affine)
 def test_moving_twice_is_moving_by_the_product(mesh, first, second):
-    face = Face(np.concatenate([mesh.min(0), mesh.max(0)]), mesh[:5], 0.9, mesh)
+    face = Face(np.concatenate([mesh.min(0), mesh.max(0)]), mesh[:5], 0.9, mesh, 0.7)
     both = second @ np.vstack([first, [0, 0, 1]])
     step, leap = face.moved(first).moved(second), face.moved(both)
     np.testing.assert_allclose(step.points, leap.points, atol=1e-6)
@@ -450,7 +451,7 @@ def test_moving_twice_is_moving_by_the_product(mesh, first, second):
     for moved in (step, leap):  # an upright box only grows around what it holds
         assert (moved.mesh >= moved.box[:2] - 1e-6).all()
         assert (moved.mesh <= moved.box[2:] + 1e-6).all()
-    assert step.score == 0.9
+    assert (step.score, step.sure) == (0.9, 0.7)
 
 
 @given(meshes)
@@ -476,6 +477,7 @@ def test_a_ready_made_crop_stays_as_it_is(scale):
     (face,) = faces.load("whole")(ASTRONAUT)
     assert face.points is None
     assert np.isnan(face.score)
+    assert np.isnan(face.sure)  # nobody looked
     crop = faces.crop(ASTRONAUT, face, 512, scale)
     np.testing.assert_array_equal(crop.image, ASTRONAUT)
     np.testing.assert_array_equal(crop.matrix, np.eye(2, 3))

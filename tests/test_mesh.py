@@ -22,7 +22,7 @@ def networks():
 @pytest.fixture(scope="module")
 def astronaut(networks):
     (face,) = networks.detect(ASTRONAUT)
-    return networks.landmarks(ASTRONAUT, face)
+    return networks.landmarks(ASTRONAUT, face)[0]
 
 
 def marked_eyes():
@@ -36,7 +36,7 @@ def test_eyes_are_where_people_marked_them(networks):
     marks, errors, crossed = marked_eyes(), [], []
     for picture in assets.pictures("csu"):
         image = media.read_image(picture.path)
-        points = networks.landmarks(image, networks.detect(image)[0])
+        points, _ = networks.landmarks(image, networks.detect(image)[0])
         eyes = [points[list(ring)].mean(0) for ring in (mesh.RIGHT_EYE, mesh.LEFT_EYE)]
         truth = marks[picture.path.stem]
         between = np.linalg.norm(truth[1] - truth[0])
@@ -87,7 +87,7 @@ def test_a_ring_in_the_middle_of_the_face_is_symmetric(networks, name):
     errors = []
     for picture in assets.pictures("orl")[::40]:  # ten people, near enough from the front
         image = media.read_image(picture.path)
-        points = networks.landmarks(image, networks.detect(image)[0])
+        points, _ = networks.landmarks(image, networks.detect(image)[0])
         across = points[263] - points[33]  # from eye corner to eye corner
         across /= np.linalg.norm(across)
         place = (points - points[list(mesh.FACE_OVAL)].mean(0)) @ across
@@ -96,6 +96,19 @@ def test_a_ring_in_the_middle_of_the_face_is_symmetric(networks, name):
         middle = place[[10, 152, 168, 2, 0, 17]].mean()  # forehead, chin, nose, lips
         errors.append(abs(ring.mean() - middle) / width)
     assert np.median(errors) < 0.1
+
+
+def test_the_mesh_is_the_less_sure_of_a_face_the_less_of_it_is_seen(networks):
+    (face,) = networks.detect(ASTRONAUT)
+    noise = np.random.default_rng(0).integers(0, 256, ASTRONAUT.shape)
+    looks = [
+        networks.landmarks(((1 - share) * ASTRONAUT + share * noise).astype(np.uint8), face)
+        for share in (0, 0.3, 0.5)
+    ]
+    sure = [probability for _, probability in looks]
+    assert all(type(probability) is float for probability in sure)
+    assert 1 > sure[0] > sure[1] > sure[2] >= mesh.MESH_PRESENCE
+    assert networks.landmarks(noise.astype(np.uint8), face) is None
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])

@@ -16,7 +16,8 @@ OTHERS = {
     "mode": "paper", "detector": "other", "parser": "other", "backbone": "other",
     "frames": 8, "crop_size": 294, "input_size": 294, "crop_scale": 1.1, "region": "eyes",
     "c_grid": (1.0,), "folds": 3, "inner_folds": 4, "seed": 1, "face_choice": "mask",
-    "resize": "bilinear", "normalisation": "clip", "conditioning": "l2",
+    "resize": "bilinear", "normalisation": "clip", "conditioning": "l2", "patch_rule": "touched",
+    "encoding": "isolated", "layer": -2, "pooling": "max",
 }  # fmt: skip
 
 
@@ -40,6 +41,44 @@ def test_what_comes_after_the_descriptors_is_known():
     assert set(recipe.AFTERWARDS) == after
 
 
+# What a token can be kept for one part only.
+ONE_PART = [
+    {"encoding": "isolated"}, {"encoding": "isolated-bare"}, {"patch_rule": "touched"},
+    {"patch_rule": "box"}, {"patch_rule": 0.5}, {"encoding": "isolated", "patch_rule": 0.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", ONE_PART)
+def test_where_a_token_depends_on_its_part_descriptors_depend_on_the_region(changes):
+    mouth = recipe.demo().but(**changes)
+    assert not mouth.partitions
+    assert mouth.but(region="eyes").descriptor_key != mouth.descriptor_key
+    assert mouth.but(conditioning="l2").descriptor_key == mouth.descriptor_key
+    assert mouth.look == recipe.demo().look
+
+
+@pytest.mark.parametrize("changes", [{}, {"layer": -4}, {"pooling": "mean+std"}])
+def test_where_every_patch_has_one_label_all_parts_share_their_descriptors(changes):
+    mouth = recipe.demo().but(**changes)
+    assert mouth.partitions
+    assert mouth.but(region="eyes").descriptor_key == mouth.descriptor_key
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_recipes_share_a_look_where_they_differ_after_the_crop_only(field):
+    changed = recipe.demo().but(**{field: OTHERS[field]})
+    after = {*recipe.OF_TOKENS, *recipe.AFTERWARDS} - {"mode"}
+    assert (changed.look == recipe.demo().look) == (field in after)
+    assert changed.look.look == changed.look
+    if field not in after:
+        assert getattr(changed.look, field) == OTHERS[field]
+
+
+def test_a_look_of_another_mode_is_still_another():
+    assert recipe.demo().look.mode == "demo"
+    assert recipe.paper().look == recipe.paper()  # whose every such decision is the default
+
+
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
@@ -56,6 +95,43 @@ def test_what_comes_after_the_descriptors_is_known():
 def test_a_value_that_decides_nothing_is_refused(field, value, expected):
     with pytest.raises(BadDecision, match=f"{field} is .*; expected {expected}"):
         recipe.demo().but(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [("touch", "did you mean 'touched'"), (1.0, "0.5"), (-0.1, "0.5"), (0, "0.5"),
+     (float("nan"), "0.5"), (True, "0.5")],
+)  # fmt: skip
+def test_a_patch_rule_is_a_name_or_a_share(rule, hint):
+    with pytest.raises(UnknownName, match=r"unknown patch_rule .* a share in \[0, 1\)") as caught:
+        recipe.demo().but(patch_rule=rule)
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("rule", [*recipe.PATCH_RULES, 0.0, 0.25, 0.99])
+def test_every_patch_rule_has_a_key_of_its_own(rule):
+    others = [one for one in (*recipe.PATCH_RULES, 0.0, 0.25, 0.99) if one != rule]
+    keys = {recipe.demo().but(patch_rule=one).descriptor_key for one in others}
+    assert recipe.demo().but(patch_rule=rule).descriptor_key not in keys
+    assert len(keys) == len(others)
+
+
+@pytest.mark.parametrize("layer", [0, 1, True, -1.0, "-1", None])
+def test_a_layer_counts_back_from_the_last(layer):
+    with pytest.raises(BadDecision, match=f"layer is {layer!r}; expected -1 for the last block"):
+        recipe.demo().but(layer=layer)
+
+
+@pytest.mark.parametrize("encoding", ["isolated", "isolated-bare"])
+def test_isolated_patches_are_cut_from_the_crop_that_is_parsed(encoding):
+    found = (
+        f"encoding '{encoding}' with a crop of 280 and an input of 224 pixels; expected the same"
+    )
+    with pytest.raises(BadDecision, match=f"{found}.*Set crop_size to input_size"):
+        recipe.demo().but(encoding=encoding, input_size=224)
+    same = recipe.demo().but(encoding=encoding, input_size=224, crop_size=224)
+    assert same.encoding == encoding
+    assert recipe.demo().but(input_size=224).encoding == "contextual"  # which may resize
 
 
 @pytest.mark.parametrize("field", recipe.CHOICES)

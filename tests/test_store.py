@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from seglib import descriptors, recipe, store
-from seglib.descriptors import Descriptors
+from seglib.descriptors import Descriptors, Layout, OtherPart
 from seglib.store import NoStore, NotExtracted, Store, StoreMismatch
 
 NETWORKS = {"detector": "d", "parser": "p", "backbone": "b", "width": 5, "precision": "float32"}
@@ -16,9 +16,9 @@ RECIPE = recipe.demo()
 
 def found(rows, seed=0):
     rng = np.random.default_rng(seed)
-    counts = rng.integers(0, 4, (rows, 11))
+    counts = rng.integers(1, 4, (rows, 11))
     sums = rng.normal(size=(2, rows, 11, 5)).astype(np.float32)
-    return Descriptors(sums[0], counts, sums[1], sums[0, :, 0], np.full(rows, ""))
+    return Descriptors(sums[0], counts, sums[1], sums[0, :, 0], np.ones(rows), np.full(rows, ""))
 
 
 def made_from(content):
@@ -52,6 +52,44 @@ def test_what_is_written_comes_back(filled):
     assert table.reason.tolist() == ["NoFace: nobody", "", ""]
     assert table["count ulip"].tolist() == [0, *found(2).counts[:, 7]]
     assert table.x1.tolist() == [2.0] * 3
+
+
+@pytest.mark.parametrize("pooling", ["mean", "mean+std"])
+@pytest.mark.parametrize("changes", [{"encoding": "isolated"}, {"patch_rule": "box"}])
+def test_a_recipe_that_looks_at_one_part_keeps_that_part(tmp_path, changes, pooling):
+    eyes = RECIPE.but(region="eyes", pooling=pooling, **changes)
+    here, layout = Store(tmp_path, eyes, NETWORKS), Layout("eyes", pooling)
+    counts = np.array([[2], [0], [7]])
+    shape = (2, 3, 1, 10 if pooling == "mean+std" else 5)
+    pools, random = np.random.default_rng(0).random(shape) * counts[..., None]
+    rows = Descriptors(pools, counts, random, pools[:, 0, :5], np.ones(3), np.full(3, ""), layout)
+    missing = Descriptors.missing(["NoFace: nobody"], 5, layout)
+    here.write("a", made_from("abc"), ledger("a", [3, 9, 12]), rows)
+    here.write("b", made_from("def"), ledger("b", [0]), missing)
+    for name in ("eyes", "random eyes", "cls"):
+        frames, values = here.view(name, ["a", "b"])
+        assert frames.reason.tolist() == ["", "", "", "NoFace: nobody"]
+        np.testing.assert_array_equal(values[:3], rows.view(name))
+        assert np.isnan(values[3]).all()
+    table = here.ledger(["a", "b"])
+    assert table["count eyes"].tolist() == [2, 0, 7, 0]
+    assert [name for name in table.columns if name.startswith("count")] == ["count eyes"]
+    with pytest.raises(OtherPart, match="region='mouth'"):
+        here.view("mouth", ["a"])
+    # Another part is another store, and so is the same one among all labels.
+    assert Store.find(tmp_path, eyes).folder == here.folder
+    for other in (eyes.but(region="mouth"), RECIPE.but(pooling=pooling)):
+        with pytest.raises(NoStore, match=here.folder.name):
+            Store.find(tmp_path, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "numbers"),
+    [({}, 2 * 11 * 5 + 5), ({"pooling": "max"}, 2 * 11 * 5 + 5), ({"pooling": "mean+std"}, 225),
+     ({"encoding": "isolated"}, 15), ({"encoding": "isolated", "pooling": "mean+std"}, 25)],
+)  # fmt: skip
+def test_how_much_it_takes_at_most_is_what_the_layout_says(changes, numbers):
+    assert store.at_most(3, 5, RECIPE.but(**changes)) == 3 * numbers * 4
 
 
 def test_a_video_written_again_replaces_what_was_there(filled):

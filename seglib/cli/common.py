@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from seglib import recipe
@@ -140,6 +141,9 @@ def changed(decisions: Recipe, changes: list[str]) -> Recipe:
 
 def _typed(name: str, text: str, now: object) -> object:
     """A value of the same type as the one that the recipe has now."""
+    if name == "patch_rule":  # a name, or a share
+        with suppress(ValueError):
+            return float(text)
     if isinstance(now, str):
         return text
     try:

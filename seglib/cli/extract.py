@@ -20,7 +20,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "on; several may run at once on one store.",
         "  seglib extract manifest.csv\n"
         "  seglib extract manifest.csv --mode demo --set frames=8\n"
-        "  seglib extract ffpp.csv --split train --store /scratch/descriptors\n",
+        "  seglib extract ffpp.csv --split train --store /scratch/descriptors\n"
+        "  seglib extract manifest.csv --set encoding=isolated --set region=mouth\n",
     )
     parser.add_argument("manifest", type=Path, help="a CSV that `seglib manifest` wrote")
     common.add_split(parser, "all")
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     recipe, table = common.chosen(arguments), common.videos(arguments)
     extractor = extraction.Extractor(recipe, arguments.device)
-    size = at_most(len(table) * recipe.frames, extractor.backbone.width) / 1e9
+    size = at_most(len(table) * recipe.frames, extractor.backbone.width, recipe) / 1e9
     print(f"{len(table)} videos; the store takes {size:.1f} GB at most", file=sys.stderr)
     try:
         done = extraction.extract(table, extractor, arguments.store, arguments.tokens)
