@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from seglib import resampling, roc
 from seglib.errors import SeglibError
-from seglib.items import BadItems, Items, OneClass, known
+from seglib.items import ABSTENTIONS, BadItems, Items, MissingScores, OneClass, known
 
 RANKED = {
     "auc": roc.auc,
@@ -140,20 +140,19 @@ def measures(
             "those of the rival."
         )
     items = Items.of(labels, several, groups, probes, abstained, half)
-    detectors = [_Detector.of(items, *one) for one in zip(items.scores, each, strict=True)]
-    estimate = partial(_estimated, metrics, detectors)
-    value = estimate([(np.ones((1, items.count)), np.ones((1, len(items.fake))))])
-    resampled = deleted = value
-    if items.fewest_groups > 1:
-        resampled = estimate(resampling.drawn(items.groups, items.count, seed, within))
-        if method == "bca":
-            deleted = estimate(resampling.deleted(items.groups, items.count, seed))
+    cases = zip(items.scores, each, strict=True)
+    detectors = [_Detector.of(items, *one, whole=not within) for one in cases]
+    fewest = min(detector.fewest_reals for detector in detectors)
+    shown = [name for name in metrics if fewest >= FEWEST.get(name, 0)]
+    value, resampled, deleted = _resampled(
+        shown, detectors, items.groups, items.count, items.fewest_groups, seed, method, within
+    )
     found = {}
     for name in metrics:
-        kept = detectors[0].influence if name == "auc" else 1.0
-        if min(detector.fewest_reals for detector in detectors) < FEWEST.get(name, 0):
+        if name not in shown:
             found[name] = _interval(items, np.nan, np.nan, np.nan, method)
             continue
+        kept = detectors[0].influence if name == "auc" else 1.0
         samples = value[name][0], resampled[name], deleted[name]
         ends = resampling.ends(method, items.fewest_groups, kept, *samples)
         found[name] = _interval(items, value[name][0], *ends, method)
@@ -175,6 +174,48 @@ def difference(
 ) -> Interval:
     """The metric of a less that of b, on the same items, resampled together; see `measures`."""
     return measures(labels, a, groups, [metric], rival=b, **options)[metric]
+
+
+def mean(
+    values: np.ndarray,
+    groups: np.ndarray,
+    *,
+    seed: int = 0,
+    method: str = "expanded",
+    abstained: str | None = None,
+) -> Interval:
+    """Mean of what was found of each item, say a share of hits or by how much a score moved.
+
+    A resample is a weight an item here too: the mean of a draw is a ratio of two sums, of which
+    both move. The difference of two means on the same items is ``mean(a - b, groups)``: the paired
+    one, which leaves out an item that either has left out. Taught in chapter 05.
+
+    Parameters
+    ----------
+    values : (N,) or (S, N) float or bool
+        One row a seed; the estimate is the mean over the rows, as in `measures`. NaN means that
+        nothing could be said of the item.
+    groups, seed, method
+        As in `measures`.
+    abstained : ``"dropped"``, optional
+        An item without a value, in whatever row, is left out, and `Interval.coverage` says how
+        many are not. Default: a missing value is refused.
+
+    Raises
+    ------
+    BadItems, MissingScores, seglib.errors.UnknownName
+    """
+    known("method", method, resampling.METHODS)
+    values, groups = np.atleast_2d(np.asarray(values, float)), np.asarray(groups)
+    kept = _valued(values, groups, abstained)
+    group, names = pd.factorize(groups)
+    group = group[kept]
+    stands = len(np.unique(group))
+    of_items = _Detector(len(values), [], {"mean": values[:, kept].mean(0)})
+    found = _resampled(["mean"], [of_items], group, len(names), stands, seed, method)
+    (value,), resampled, deleted = (one["mean"] for one in found)
+    ends = resampling.ends(method, stands, 1.0, value, resampled, deleted)
+    return Interval(*map(float, (value, *ends)), len(group), stands, float(kept.mean()), method)
 
 
 def delong(
@@ -274,19 +315,49 @@ def _asked(metrics: Sequence[str] | None, thresholds: object) -> tuple[str, ...]
     return tuple(metrics)
 
 
+def _valued(values: np.ndarray, groups: np.ndarray, abstained: str | None) -> np.ndarray:
+    """Which items have a value in every row, ``(N,)`` bool; refuse what `mean` cannot take."""
+    if values.ndim != 2 or groups.shape != values.shape[1:] or not len(groups):
+        raise BadItems(
+            f"found values {values.shape} and groups {groups.shape}; expected (S, N) or (N,), and "
+            "(N,), of the same N > 0 items in the same order."
+        )
+    if abstained is not None:
+        known("rule for abstained items", abstained, ABSTENTIONS[:1])
+    kept = ~np.isnan(values).any(0)
+    for error, found, rows in (
+        (BadItems, "no group (NaN)", pd.isna(groups)),
+        (MissingScores, "an infinite value", np.isinf(values).any(0)),
+        (MissingScores, "no value (NaN)", ~kept & (abstained is None or not kept.any())),
+    ):
+        if rows.any():
+            first = ", ".join(map(str, np.flatnonzero(rows)[:5]))
+            raise error(
+                f"{rows.sum()} of {len(rows)} items have {found}, the first in rows {first}; "
+                "expected a group and a finite value each. Those without a value, unless all are, "
+                'can be left out: abstained="dropped".'
+            )
+    return kept
+
+
 # -- the estimate ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Stratum:
-    """What one probe scored in one row; wins and pairs ``(G,)`` are those within each group."""
+    """What one probe scored in one row; wins and pairs ``(G,)`` are those within each group.
+
+    alone: the curve of each group by itself, where groups are drawn as whole as they are, and are
+    few enough to be held.
+    """
 
     ranking: roc.Ranking
     wins: np.ndarray
     pairs: np.ndarray
+    alone: roc.Curve | None
 
     @classmethod
-    def of(cls, items: Items, scores: np.ndarray, chosen: np.ndarray) -> _Stratum:
+    def of(cls, items: Items, scores: np.ndarray, chosen: np.ndarray, whole: bool) -> _Stratum:
         fake, groups = items.fake[chosen], items.groups[chosen]
         levels, level = np.unique(scores[chosen], return_inverse=True)
         place = groups * len(levels) + level  # by group, then by score
@@ -296,7 +367,16 @@ class _Stratum:
         below -= np.searchsorted(reals, groups[fake] * len(levels))
         wins = np.bincount(groups[fake], below, items.count)
         counts = [np.bincount(groups[kind], minlength=items.count) for kind in (fake, ~fake)]
-        return cls(roc.Ranking.of(items.fake, scores, chosen), wins, np.multiply(*counts))
+        ranking, alone = roc.Ranking.of(items.fake, scores, chosen), None
+        if whole and items.count * len(items.fake) <= resampling.CHUNK:
+            alone = ranking.curve(
+                np.equal.outer(np.arange(items.count), items.groups).astype(float)
+            )
+        return cls(ranking, wins, np.multiply(*counts), alone)
+
+    def curve(self, drawn: np.ndarray, weights: np.ndarray) -> roc.Curve:
+        """That of each draw, from its groups where it can be: sorted and summed only once."""
+        return self.ranking.curve(weights) if self.alone is None else self.alone.added(drawn)
 
 
 @dataclass(frozen=True)
@@ -311,10 +391,12 @@ class _Detector:
     means: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, items: Items, scores: np.ndarray, thresholds: np.ndarray | None) -> _Detector:
+    def of(
+        cls, items: Items, scores: np.ndarray, thresholds: np.ndarray | None, whole: bool
+    ) -> _Detector:
         made = np.zeros(scores.shape, int) if items.probes is None else items.probes
         strata = [
-            _Stratum.of(items, row, chosen)
+            _Stratum.of(items, row, chosen, whole)
             for row, by in zip(scores, made, strict=True)
             for chosen in (np.flatnonzero(by == probe) for probe in np.unique(by))
             if 0 < items.fake[chosen].sum() < len(chosen)
@@ -353,6 +435,18 @@ class _Detector:
         own = sum(stratum.pairs.sum() for stratum in self.strata)
         return float(1 - own / sum(stratum.ranking.pairs for stratum in self.strata))
 
+    @cached_property
+    def between(self) -> list[np.ndarray] | None:
+        """What the fakes of each group win over the bona fide items of each, and how many pairs
+        they make, ``(G, G)`` each, in all strata; where these hold the groups' own curves.
+
+        With them the AUC of a draw of whole groups is a ratio of quadratic forms.
+        """
+        alone = [stratum.alone for stratum in self.strata]
+        if None in alone:
+            return None
+        return [sum(map(of, alone)) for of in (roc.wins_between, roc.pairs_between)]
+
     def values(
         self, metrics: Sequence[str], drawn: np.ndarray, weights: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -360,13 +454,32 @@ class _Detector:
 
         drawn ``(B, G)``: how often each group was.
         """
-        sums, pairs = dict.fromkeys(metrics, 0), 0
         # So many pairs of copies a group makes, none of which are compared. A second stage draws
         # each copy's items anew: then this is what they are expected to win.
-        again = drawn * (drawn - 1)
+        again = drawn * (drawn - 1.0)
         ranked = [name for name in metrics if name in RANKED]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = {
+                name: weights @ self.means[name] / weights.sum(1)
+                for name in metrics
+                if name not in RANKED
+            }
+            if "auc" in ranked and self.between is not None:
+                ranked.remove("auc")
+                won, compared = (
+                    np.einsum("bg,bg->b", drawn @ of, drawn) - again @ of.diagonal()
+                    for of in self.between
+                )
+                found["auc"] = won / compared
+            return found | self._summed(ranked, drawn, weights, again)
+
+    def _summed(
+        self, ranked: Sequence[str], drawn: np.ndarray, weights: np.ndarray, again: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Metrics of the order of scores, by how many pairs each stratum compares."""
+        sums, pairs = dict.fromkeys(ranked, 0), 0
         for stratum in self.strata if ranked else ():
-            curve = stratum.ranking.curve(weights)
+            curve = stratum.curve(drawn, weights)
             apart = curve.pairs - again @ stratum.pairs
             pairs = pairs + np.maximum(apart, 0)
             for name in ranked:
@@ -375,12 +488,31 @@ class _Detector:
                 else:
                     total = RANKED[name](curve) * apart
                 sums[name] = sums[name] + np.where(apart > 0, total, 0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = {name: sums[name] / pairs for name in ranked}
-            for name in metrics:
-                if name not in RANKED:
-                    found[name] = weights @ self.means[name] / weights.sum(1)
-        return found
+        return {name: sums[name] / pairs for name in ranked}
+
+
+def _resampled(
+    metrics: Sequence[str],
+    detectors: Sequence[_Detector],
+    groups: np.ndarray,
+    count: int,
+    stands: int,
+    seed: int,
+    method: str,
+    within: bool = False,
+) -> tuple[dict[str, np.ndarray], ...]:
+    """Each metric itself, of all draws, and, where the method asks for it, of the jackknife.
+
+    stands: on how many groups they stand; a single one is not resampled.
+    """
+    estimate = partial(_estimated, metrics, detectors)
+    value = estimate([(np.ones((1, count)), np.ones((1, len(groups))))])
+    resampled = deleted = value
+    if stands > 1:
+        resampled = estimate(resampling.drawn(groups, count, seed, within))
+        if method == "bca":
+            deleted = estimate(resampling.deleted(groups, count, seed))
+    return value, resampled, deleted
 
 
 def _estimated(
@@ -389,8 +521,9 @@ def _estimated(
     chunks: Iterable[tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, np.ndarray]:
     """Each metric, or its paired difference, for all draws of all chunks."""
-    found = []
+    found = {name: [] for name in metrics}
     for drawn, weights in chunks:
         values = [detector.values(metrics, drawn, weights) for detector in detectors]
-        found.append([np.subtract.reduce([value[name] for value in values]) for name in metrics])
-    return dict(zip(metrics, np.concatenate(found, axis=1), strict=True))
+        for name, several in found.items():
+            several.append(np.subtract.reduce([value[name] for value in values]))
+    return {name: np.concatenate(several) for name, several in found.items()}

@@ -69,6 +69,10 @@ class MixedVideo(SeglibError, ValueError):
     """Rows of one video differ in label or group."""
 
 
+class NotLinear(SeglibError, ValueError):
+    """A direction was asked of a probe whose score is no linear function of the descriptor."""
+
+
 class BadProbe(SeglibError):
     """The files hold no probe, or one for other descriptors."""
 
@@ -92,6 +96,7 @@ CONDITIONINGS = {
     "standardise": (StandardScaler(),),
     "ln-affine": (FunctionTransformer(_layernorm), StandardScaler()),
 }
+AFFINE = ("none", "standardise")  # those that look at each feature by itself
 
 
 def _pipeline(conditioning: str, C: float) -> Pipeline:
@@ -125,6 +130,28 @@ class Probe:
     def C(self) -> float:
         """Inverse strength of the L2 penalty that was chosen."""
         return self.pipeline[-1].C
+
+    @property
+    def direction(self) -> np.ndarray:
+        """Where in the space of raw descriptors the score climbs, and how fast, ``(D,)`` float64.
+
+        The score of x is ``x @ direction`` and a constant: by this and nothing else two
+        descriptors differ for the probe. Taught in chapter 05.
+
+        Raises
+        ------
+        NotLinear
+            The conditioning divides a row by what is in it, so that no one direction is right for
+            all descriptors.
+        """
+        if self.conditioning not in AFFINE:
+            raise NotLinear(
+                f"found a probe conditioned by {self.conditioning!r}, whose score is not linear "
+                f"in the descriptor; expected {' or '.join(AFFINE)}. Train one with such a "
+                "`conditioning` in the recipe."
+            )
+        scaler, weight = _scaler(self.pipeline), self.pipeline[-1].coef_[0]
+        return self.slope * (weight if scaler is None else weight / scaler.scale_)
 
 
 @dataclass(frozen=True)
@@ -238,14 +265,23 @@ def out_of_fold(
     groups: np.ndarray,
     recipe: Recipe,
     seeds: Sequence[int] = SEEDS,
+    learned: np.ndarray | None = None,
 ) -> HeldOut:
-    """Score each row by probes that were trained on the other folds of people; see `fit`."""
+    """Score each row by probes that were trained on the other folds of people; see `fit`.
+
+    learned ``(N,)`` bool: the rows that may be learned from (default: all). By these groups are
+    dealt into folds. The others are scored too, also by probes that never met their group, say
+    pictures in which another part was forged, or copies with something replaced; their labels
+    count for nothing. A group of which no row is learned from is scored by one of the probes.
+    """
     scores = np.full((len(seeds), len(labels)), np.nan)
     thresholds = np.zeros((len(seeds), recipe.folds))
-    folds = outer_folds(labels, groups, recipe, seeds)
+    learned = np.ones(len(labels), bool) if learned is None else np.asarray(learned, bool)
+    dealt = outer_folds(labels[learned], groups[learned], recipe, seeds)
+    folds = _of_groups(dealt, groups, learned, recipe.folds)
     for row, seed in enumerate(seeds):
         for fold in range(recipe.folds):
-            train, test = folds[row] != fold, folds[row] == fold
+            train, test = learned & (folds[row] != fold), folds[row] == fold
             probe = fit(descriptors[train], labels[train], groups[train], recipe, seed)
             scores[row, test] = score(probe, descriptors[test])
             thresholds[row, fold] = probe.threshold
@@ -257,6 +293,19 @@ def outer_folds(
 ) -> np.ndarray:
     """Who is tested in which of the recipe's ``folds``, ``(S, N)`` int, a row a seed."""
     return np.stack([_tested_in(labels, groups, recipe.folds, seed) for seed in seeds])
+
+
+def _of_groups(
+    dealt: np.ndarray, groups: np.ndarray, learned: np.ndarray, folds: int
+) -> np.ndarray:
+    """The folds of the rows learned from, ``(S, L)``, for all rows of their groups, ``(S, N)``.
+
+    A group without such a row has met no probe, any may score it: by name they take turns.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    tested_in = np.tile(np.arange(len(names)) % folds, (len(dealt), 1))
+    tested_in[:, group[learned]] = dealt
+    return tested_in[:, group]
 
 
 def _tested_in(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ _LEAD = {"": "value", "_low": "low", "_high": "high"}
 _NOTHING = dict.fromkeys(_LEAD.values(), 0.0)  # a view is not ahead of itself
 HERE = Path(__file__).parent
 SAME_WEIGHTS = {"dinov3-l": "timm/vit_large_patch16_dinov3.lvd1689m"}
+ISOLATED = "isolated "  # before a view's name: only its tokens entered the encoder
 DIGITS = 6  # of a result; counts of pairs make an AUC, so all of them are the same everywhere
 CHECKOUT = (HERE.parent / "pyproject.toml").is_file()  # else installed, with copies inside
 FOLDER = HERE.parent / "results" if CHECKOUT else HERE / "published" / "results"
@@ -223,8 +225,9 @@ def compute(scores: Scores, against: str) -> dict[str, Interval]:
     """Every metric of every view, and the lead in AUC of `against` over the others.
 
     The keys are ``VIEW.METRIC`` and ``VIEW-over-RIVAL.auc``, blanks written as hyphens; and where
-    several methods of forging are there, ``VIEW@METHOD.auc`` for the view `against`. A view that
-    scored nobody of one class has no result.
+    several methods of forging are there, ``VIEW@METHOD.auc`` for the view `against`. Where a view
+    is there twice, also as ``"isolated VIEW"``, the lead of the one over the other is told too:
+    what the rest of the face was worth to it. A view that scored nobody of one class has no result.
     """
     found = {}
     if len(set(scores.methods[scores.labels == 1])) > 1:
@@ -233,12 +236,16 @@ def compute(scores: Scores, against: str) -> dict[str, Interval]:
     for view in scores.views:
         try:
             measured = scores.measures(view)
-            lead = {} if view == against else {"auc": scores.lead(against, view)}
+            leads = {} if view == against else {against: scores.lead(against, view)}
         except OneClass:
             continue
+        twin = view.removeprefix(ISOLATED)
+        if twin in scores.views.keys() - {view, against}:
+            with suppress(OneClass):
+                leads[twin] = scores.lead(twin, view)
         measured = {name: one for name, one in measured.items() if not np.isnan(one.value)}
-        for name, several in ((view, measured), (f"{against}-over-{view}", lead)):
-            found |= {f"{slug(name)}.{metric}": value for metric, value in several.items()}
+        found |= {f"{slug(view)}.{metric}": value for metric, value in measured.items()}
+        found |= {f"{slug(f'{one}-over-{view}')}.auc": lead for one, lead in leads.items()}
     return found
 
 
@@ -252,7 +259,7 @@ def _numbers(found: Interval | float) -> dict:
     if not isinstance(found, Interval):
         found = Interval(float(found), np.nan, np.nan, 0, 0, 1.0, "none")
     value, low, high = (
-        None if np.isnan(number) else round(float(number), DIGITS)
+        None if np.isnan(number) else round(float(number), DIGITS) + 0.0  # no minus zero
         for number in (found.value, found.low, found.high)
     )
     return {

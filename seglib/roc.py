@@ -8,6 +8,7 @@ give the curve of each. Unit weights give the estimate itself. Taught in chapter
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
@@ -24,10 +25,23 @@ class Curve:
     fakes: np.ndarray
     reals: np.ndarray
 
-    @property
+    @cached_property
     def pairs(self) -> np.ndarray:
         """Weight of all pairs of a fake and a bona fide item, ``(B,)``."""
         return self.fakes[:, -1] * self.reals[:, -1]
+
+    @cached_property
+    def rates(self) -> tuple[np.ndarray, np.ndarray]:
+        """TPR and FPR, ``(B, T + 1)`` each; NaN where a class has no weight."""
+        missing = np.where(self.pairs > 0, 1, np.nan)[:, None]
+        return tuple(_ratio(sums, sums[:, -1:] * missing) for sums in (self.fakes, self.reals))
+
+    def added(self, times: np.ndarray) -> Curve:
+        """The curves of sums of these weightings, ``(D, B)``: each so many times.
+
+        Weights add up along the ranking, so that the curve of a sum is the sum of the curves.
+        """
+        return Curve(times @ self.fakes, times @ self.reals)
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,8 @@ class Ranking:
     def curve(self, weights: np.ndarray) -> Curve:
         """The ROC curves under ``(B, N)`` weights of the items, in the items' own order."""
         weights = np.take(weights, self.order, axis=1)
-        return Curve(self._summed(weights * self.fake), self._summed(weights * ~self.fake))
+        fakes = weights * self.fake
+        return Curve(self._summed(fakes), self._summed(weights - fakes))
 
     def _summed(self, weights: np.ndarray) -> np.ndarray:
         """What has accumulated at the end of each run of equal scores, after a first 0."""
@@ -72,8 +87,18 @@ class Ranking:
 
 def wins(curve: Curve) -> np.ndarray:
     """Weight of the pairs in which the fake scores higher, a tie being half a win."""
-    heights = curve.fakes[:, 1:] + curve.fakes[:, :-1]
-    return np.einsum("bt,bt->b", np.diff(curve.reals), heights) / 2
+    return np.einsum("bt,bt->b", *_heights(curve)) / 2
+
+
+def wins_between(curve: Curve) -> np.ndarray:
+    """Of the fakes of each weighting over the bona fide items of each, ``(B, B)``; see `wins`."""
+    heights, widths = _heights(curve)
+    return heights @ widths.T / 2
+
+
+def pairs_between(curve: Curve) -> np.ndarray:
+    """Weight of all pairs of a fake of each weighting and a bona fide item of each, ``(B, B)``."""
+    return np.outer(curve.fakes[:, -1], curve.reals[:, -1])
 
 
 def auc(curve: Curve) -> np.ndarray:
@@ -92,12 +117,10 @@ def average_precision(curve: Curve) -> np.ndarray:
 
 def equal_error_rate(curve: Curve) -> np.ndarray:
     """The rate at which FPR and 1 - TPR meet on the linearly interpolated curve."""
-    tpr, fpr = _rates(curve)
+    tpr, fpr = curve.rates
     excess = tpr + fpr - 1  # climbs from -1 to 1
-    after = np.maximum((excess < 0).sum(1), 1)[:, None]
-    (x0, e0), (x1, e1) = (
-        [np.take_along_axis(of, at, 1)[:, 0] for of in (fpr, excess)] for at in (after - 1, after)
-    )
+    after, every = np.maximum((excess < 0).sum(1), 1), np.arange(len(excess))
+    (x0, e0), (x1, e1) = ((fpr[every, at], excess[every, at]) for at in (after - 1, after))
     return x0 - e0 * _ratio(x1 - x0, e1 - e0)
 
 
@@ -107,9 +130,9 @@ def tpr_at_fpr(curve: Curve, level: float) -> np.ndarray:
     Nothing is interpolated: every value belongs to a threshold that can be set. With fewer than
     ``1 / level`` bona fide items it is the TPR above the highest of them.
     """
-    tpr, fpr = _rates(curve)
-    allowed = np.maximum((fpr <= level).sum(1), 1)[:, None] - 1
-    return np.take_along_axis(tpr, allowed, 1)[:, 0]
+    tpr, fpr = curve.rates
+    allowed = np.maximum((fpr <= level).sum(1), 1) - 1
+    return tpr[np.arange(len(tpr)), allowed]
 
 
 def placements(fake: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -123,10 +146,9 @@ def placements(fake: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.where(fake, below / (~fake).sum(), 1 - below / fake.sum())
 
 
-def _rates(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """TPR and FPR, ``(B, T + 1)`` each; NaN where a class has no weight."""
-    missing = np.where(curve.pairs > 0, 1, np.nan)[:, None]
-    return tuple(_ratio(sums, sums[:, -1:] * missing) for sums in (curve.fakes, curve.reals))
+def _heights(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+    """Twice the mean height of the curve over each of its steps, and their widths, ``(B, T)``."""
+    return curve.fakes[:, 1:] + curve.fakes[:, :-1], np.diff(curve.reals)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

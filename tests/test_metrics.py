@@ -1,6 +1,9 @@
 """Metrics and their intervals against scikit-learn, scipy, MLstatkit, and slow, plain loops."""
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -705,6 +708,142 @@ def test_how_many_are_drawn_at_a_time_does_not_matter(monkeypatch):
     assert metrics.measures(*case) == plain
 
 
+@settings(deadline=None)
+@given(scored(), st.integers(1, 3), st.integers(0, 99), st.sampled_from(sorted(metrics.RANKED)))
+def test_curves_of_groups_added_give_the_numbers_of_their_items_to_the_last_bit(
+    case, count, seed, name
+):
+    """Groups that are few are sorted and summed once; of many, every draw is."""
+    labels, scores, groups = case
+    made = np.random.default_rng(seed).integers(0, count, scores.shape)
+    options = {"metric": name, "probes": made, "seed": seed, "method": "bca"}
+    rival = -scores[:, ::-1]
+    try:
+        few = metrics.difference(labels, scores, rival, groups, **options)
+    except OneClass:
+        assume(False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "CHUNK", 1)
+        many = metrics.difference(labels, scores, rival, groups, **options)
+    np.testing.assert_equal(dataclasses.astuple(few), dataclasses.astuple(many))
+
+
+# -- means of what is no score -------------------------------------------------------------------
+
+
+def plain_means(values, groups, seed):
+    """The mean on resamples with every item copied out; NaN where a draw holds no item."""
+    names = pd.unique(groups)
+    draws = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), resampling.RESAMPLES
+    )
+    found = []
+    for drawn in draws:
+        copied = []
+        for name, times in zip(names, drawn, strict=True):
+            for row in values:
+                copied.extend([one for one in row[groups == name] if one == one] * times)
+        found.append(sum(copied) / len(copied) if copied else np.nan)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("absent", [False, True])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_mean_equals_a_plain_slow_bootstrap(rows, absent):
+    rng = np.random.default_rng(rows)
+    groups = np.sort(rng.integers(0, 9, 60))
+    values = rng.normal(groups, 3, (rows, 60))
+    if absent:  # items here and there, and a whole group, which is drawn to no effect
+        values[:, (rng.random(60) < 0.2) | (groups == 3)] = np.nan
+    resampled, left = plain_means(values, groups, 4), 9 - absent
+    for method, ends in (
+        ("percentile", np.quantile(resampled, [0.025, 0.975])),
+        ("expanded", expanded(resampled, left)),
+    ):
+        found = metrics.mean(values, groups, seed=4, method=method, abstained="dropped")
+        assert found.value == pytest.approx(np.nanmean(values))
+        assert (found.low, found.high) == pytest.approx(tuple(ends))
+        assert (found.items, found.groups) == ((~np.isnan(values[0])).sum(), left)
+        assert (found.coverage, found.method) == (found.items / 60, method)
+
+
+def test_accuracy_is_the_mean_of_what_was_called_right():
+    """And a paired difference of two that of the differences, from the same draws."""
+    labels, scores, groups = clustered()
+    rival = scores[::-1]
+    right, others = ((one > 0.4) == labels for one in (scores, rival))
+    for method in resampling.METHODS:
+        options = {"seed": 2, "method": method}
+        found = metrics.measures(labels, scores, groups, ["accuracy"], **THRESHOLDS, **options)
+        assert metrics.mean(right, groups, **options) == found["accuracy"]
+        both = {"thresholds": [THRESHOLDS["thresholds"]] * 2, **options}
+        lead = metrics.difference(labels, scores, rival, groups, "accuracy", **both)
+        paired = metrics.mean(right.astype(float) - others, groups, **options)
+        assert dataclasses.astuple(paired)[:3] == pytest.approx(dataclasses.astuple(lead)[:3])
+
+
+@settings(deadline=None)
+@given(scored(), st.sampled_from([0.5, 3.0]), st.sampled_from([-7.0, 0.0, 2.0]))
+def test_a_mean_moves_with_its_values_and_not_with_the_names_of_groups(case, scale, shift):
+    _, values, groups = case
+    plain = metrics.mean(values, groups)
+    moved = metrics.mean(scale * values + shift, [f"couple {group}" for group in groups])
+    ends = [[found.value, found.low, found.high] for found in (plain, moved)]
+    np.testing.assert_allclose(ends[1], scale * np.array(ends[0]) + shift, atol=1e-12)
+    turned = metrics.mean(-values, groups)
+    np.testing.assert_allclose([-turned.high, -turned.low], ends[0][1:], atol=1e-12)
+
+
+def test_items_without_a_value_are_left_out_where_the_rule_says_so():
+    values, groups = np.arange(8.0), np.repeat(np.arange(4), 2)
+    several = np.stack([values, values])
+    several[1, 5] = np.nan
+    with pytest.raises(MissingScores, match=r"1 of 8 items .* rows 5; .*abstained=\"dropped\""):
+        metrics.mean(several, groups)
+    found = metrics.mean(several, groups, abstained="dropped")
+    assert found.value == np.delete(values, 5).mean()  # one seed without is enough
+    assert (found.items, found.groups, found.coverage) == (7, 4, 7 / 8)
+    values[2:] = np.nan  # of one group alone there is a mean, but nothing tells how groups differ
+    found = metrics.mean(values, groups, abstained="dropped")
+    assert (found.value, found.groups, found.coverage) == (0.5, 1, 0.25)
+    assert np.isnan([found.low, found.high]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"values": np.full(4, np.nan)}, MissingScores, "4 of 4 items have no value"),
+        ({"values": [0, np.inf, 1, np.nan]}, MissingScores, "1 of 4 .* infinite .* rows 1"),
+        ({"values": np.zeros((2, 3))}, BadItems, r"values \(2, 3\) and groups \(4,\)"),
+        ({"values": np.zeros((1, 1, 4))}, BadItems, r"values \(1, 1, 4\)"),
+        ({"values": [], "groups": []}, BadItems, "N > 0"),
+        ({"groups": [0, 1, 2, np.nan]}, BadItems, r"1 of 4 items have no group \(NaN\).* rows 3"),
+        ({"abstained": "half"}, UnknownName, "Known: dropped"),
+        ({"method": "percentiles"}, UnknownName, "did you mean 'percentile'"),
+    ],
+)
+def test_what_has_no_mean_is_refused(change, error, said):
+    options = {"values": np.arange(4.0), "groups": np.arange(4), "abstained": "dropped"}
+    with pytest.raises(error, match=said):
+        metrics.mean(**options | change)
+
+
+@pytest.mark.slow
+def test_the_interval_of_a_mean_covers_the_truth(monkeypatch):
+    """Groups of unequal sizes that differ; taken for single items they would cover too rarely."""
+    monkeypatch.setattr(resampling, "RESAMPLES", 500)
+    covered = []
+    for seed in range(500):
+        rng = np.random.default_rng(seed)
+        groups = np.repeat(np.arange(20), rng.integers(5, 40, 20))
+        values = rng.normal(size=20)[groups] + rng.normal(size=groups.size)
+        found = [metrics.mean(values, of, seed=seed) for of in (groups, np.arange(groups.size))]
+        covered.append([one.low <= 0 <= one.high for one in found])
+    grouped, alone = np.mean(covered, 0)
+    assert 0.92 < grouped < 0.97
+    assert alone < 0.6
+
+
 # -- what a fresh reading found ------------------------------------------------------------------
 
 
@@ -719,6 +858,8 @@ def test_a_rate_that_so_few_items_cannot_show_has_no_number(monkeypatch):
     several = metrics.measures(labels, scores, groups, probes=groups % 3)
     assert np.isnan([several["tpr@1%"].value, several["tpr@1%"].low]).all()
     assert str(several["tpr@1%"]) == "none"
+    alone = metrics.measures(labels, scores, groups, ["tpr@1%"], probes=groups % 3)
+    assert str(alone["tpr@1%"]) == "none"
     assert not np.isnan(several["tpr@5%"].value)
 
 

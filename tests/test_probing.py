@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from seglib import probing, recipe
-from seglib.probing import BadProbe, MixedVideo, TooFewGroups
+from seglib.probing import BadProbe, MixedVideo, NotLinear, TooFewGroups
 
 RECIPE = recipe.demo().but(c_grid=(1e-3, 1e-1), folds=4)
 ONE = RECIPE.but(c_grid=(0.1,))
@@ -465,6 +465,61 @@ def test_nobody_is_on_both_sides_of_any_fold(monkeypatch):
     assert (held_out.folds == probing.outer_folds(labels, groups, RECIPE, (0, 1))).all()
 
 
+def test_probes_learn_from_some_rows_and_score_all(monkeypatch):
+    """Another forgery of the same people, and people of whom nothing is learned."""
+    descriptors, labels, groups = people(groups=20)
+    learned = (np.arange(labels.size) % 3 > 0) & (groups < 16)
+    met, fit = [], probing.fit
+
+    def watched(descriptors, labels, groups, *rest):
+        met.append(set(groups))
+        return fit(descriptors, labels, groups, *rest)
+
+    monkeypatch.setattr(probing, "fit", watched)
+    labels = np.where(learned, labels, -1)  # of rows not learned from they count for nothing
+    every = probing.out_of_fold(descriptors, labels, groups, ONE, (0, 1), learned)
+    assert np.isfinite(every.scores).all()
+    for at, who in enumerate(met):
+        row, fold = divmod(at, ONE.folds)
+        assert not who & set(groups[every.folds[row] == fold])
+        assert who < set(range(16))
+    only = [descriptors[learned], labels[learned], groups[learned]]
+    plain = probing.out_of_fold(*only, ONE, (0, 1))
+    np.testing.assert_allclose(every.scores[:, learned], plain.scores, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(every.folds[:, learned], plain.folds)
+    np.testing.assert_array_equal(every.thresholds, plain.thresholds)
+    for group in range(20):
+        assert (np.ptp(every.folds[:, groups == group], axis=1) == 0).all()
+    assert set(every.folds[0, groups >= 16]) == set(range(ONE.folds))  # they take turns
+
+
+def test_learning_from_every_row_is_the_plain_loop_to_the_last_bit():
+    descriptors, labels, groups = people()
+    plain = probing.out_of_fold(descriptors, labels, groups, ONE, (0, 1))
+    for row, seed in enumerate((0, 1)):
+        folds = probing._tested_in(labels, groups, ONE.folds, seed)
+        np.testing.assert_array_equal(plain.folds[row], folds)
+        for fold in range(ONE.folds):
+            train, test = folds != fold, folds == fold
+            probe = probing.fit(descriptors[train], labels[train], groups[train], ONE, seed)
+            scores = probing.score(probe, descriptors[test])
+            np.testing.assert_array_equal(plain.scores[row, test], scores)
+            assert plain.thresholds[row, fold] == probe.threshold
+    every = probing.out_of_fold(descriptors, labels, groups, ONE, (0, 1), labels >= 0)
+    np.testing.assert_array_equal(every.scores, plain.scores)
+
+
+def test_the_people_learned_from_fill_every_fold_with_both_classes():
+    descriptors, labels, groups = people()
+    learned = (labels == 0) | (groups < 3)
+    with pytest.raises(TooFewGroups, match=r"16 groups .* and 3 with a fake for 4"):
+        probing.out_of_fold(descriptors, labels, groups, ONE, learned=learned)
+    learned = (labels == 0) | (groups < 6)
+    folds = probing.out_of_fold(descriptors, labels, groups, ONE, (0,), learned).folds[0]
+    for fold in range(ONE.folds):
+        assert set(labels[learned & (folds == fold)]) == {0, 1}
+
+
 def test_the_same_seed_gives_the_same_scores():
     case = people()
     first, again = (probing.out_of_fold(*case, RECIPE, seeds=(5, 6)) for _ in range(2))
@@ -537,6 +592,32 @@ def test_people_of_one_class_alone_are_not_enough():
     kept = (labels == 0) | (groups < 3)
     with pytest.raises(TooFewGroups, match=r"16 groups .* bona fide item and 3 with a fake for 4"):
         probing.out_of_fold(descriptors[kept], labels[kept], groups[kept], RECIPE)
+
+
+# -- where its score climbs --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", probing.AFFINE)
+def test_a_score_moves_along_the_direction_and_nowhere_else(name):
+    descriptors, labels, groups = people(lead=3)
+    descriptors *= np.geomspace(1e2, 1e-2, WIDTH)  # features of very different sizes
+    probe = probing.fit(descriptors, labels, groups, ONE.but(conditioning=name))
+    assert (probe.direction.shape, probe.direction.dtype) == ((WIDTH,), float)
+    x, y = (np.random.default_rng(seed).permutation(descriptors) for seed in (0, 1))
+    moved = probing.score(probe, x) - probing.score(probe, y)
+    np.testing.assert_allclose(moved, (x - y) @ probe.direction, rtol=0, atol=1e-9)
+    assert np.abs(moved).max() > 0.1
+
+
+@pytest.mark.parametrize("name", sorted(set(CONDITIONINGS) - set(probing.AFFINE)))
+def test_a_score_that_is_not_linear_has_no_direction(name):
+    descriptors, labels, groups = people(lead=3)
+    probe = probing.fit(descriptors, labels, groups, ONE.but(conditioning=name))
+    with pytest.raises(NotLinear, match=f"'{name}'.*expected none or standardise"):
+        _ = probe.direction
+    x, y = descriptors[:40], descriptors[-40:]
+    halfway = (probing.score(probe, x) + probing.score(probe, y)) / 2
+    assert np.abs(probing.score(probe, (x + y) / 2) - halfway).max() > 0.1
 
 
 # -- rows without a descriptor -----------------------------------------------------------------

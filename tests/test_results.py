@@ -250,3 +250,51 @@ def test_what_groups_are_called_does_not_change_a_result(tmp_path):
 def test_a_number_nobody_can_give_is_no_result(tmp_path):
     record = results.save("made-up", made_up(), RECIPE, folder=tmp_path)
     assert "mouth.tpr@1%" not in record.results  # 20 bona fide pictures a probe
+
+
+def with_isolated(**more):
+    """A view, and the same again with only its tokens encoded."""
+    scores, rng = made_up(), np.random.default_rng(1)
+    own = {f"isolated {view}": values + rng.normal(size=values.shape)
+           for view, values in scores.views.items()}  # fmt: skip
+    return dataclasses.replace(scores, views=scores.views | own | more, thresholds={})
+
+
+@pytest.mark.parametrize(
+    ("against", "leads"),
+    [
+        ("mouth", ["random-mouth-over-isolated-random-mouth"]),
+        (
+            "isolated mouth",
+            ["mouth-over-isolated-mouth", "random-mouth-over-isolated-random-mouth"],
+        ),
+    ],
+)
+def test_a_view_leads_its_isolated_twin_too(tmp_path, against, leads):
+    scores = with_isolated(**{"isolated eyes": made_up(seed=2).views["mouth"]})
+    found = results.compute(scores, against)
+    others = [results.slug(view) for view in scores.views if view != against]
+    own = [f"{results.slug(against)}-over-{view}" for view in others]
+    assert sorted(key for key in found if "-over-" in key) == sorted(
+        f"{key}.auc" for key in [*own, *leads]
+    )
+    for key in leads:
+        view, twin = key.replace("-", " ").split(" over ")
+        assert found[f"{key}.auc"] == scores.lead(view, twin)
+    record = results.save("twins", scores, RECIPE, against=against, folder=tmp_path)
+    table = record.table()
+    assert set(table.index) == {results.slug(view) for view in scores.views}
+    assert [table.lead[view] for view in others] == [
+        record.results[f"{key}.auc"]["value"] for key in own
+    ]
+    assert table.lead[results.slug(against)] == 0
+
+
+def test_a_twin_that_shares_no_items_of_a_class_has_no_lead_and_keeps_its_numbers():
+    scores = with_isolated()
+    first, fake = np.arange(scores.labels.size) % 2 == 0, scores.labels == 1
+    for view, absent in (("random mouth", first), ("isolated random mouth", ~first)):
+        scores.views[view][:, absent & fake] = np.nan
+    found = results.compute(scores, "mouth")
+    assert "random-mouth-over-isolated-random-mouth.auc" not in found
+    assert {"isolated-random-mouth.auc", "mouth-over-isolated-random-mouth.auc"} <= found.keys()

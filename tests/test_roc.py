@@ -95,6 +95,28 @@ def test_a_ranking_of_some_items_reads_the_weights_of_these():
     assert roc.auc(some.curve(np.array([[3.0, 7, 1, 1]]))) == pytest.approx([0.25])
 
 
+@settings(deadline=None)
+@given(weighted(), st.integers(0, 99))
+def test_the_curve_of_a_sum_of_weightings_is_the_sum_of_their_curves(case, seed):
+    fake, scores, weights = case
+    times = np.random.default_rng(seed).integers(0, 5, (3, len(weights)))
+    added, expected = curve(*case).added(times), curve(fake, scores, times @ weights)
+    np.testing.assert_array_equal(added.fakes, expected.fakes)
+    np.testing.assert_array_equal(added.reals, expected.reals)
+
+
+@settings(deadline=None)
+@given(weighted())
+def test_what_fakes_of_one_weighting_win_over_bona_fide_items_of_another(case):
+    fake, scores, weights = case
+    higher = (scores[:, None] > scores) + (scores[:, None] == scores) / 2
+    pairs = np.einsum("ai,bj,ij->abij", weights, weights, np.outer(fake, ~fake))
+    drawn = curve(*case)
+    np.testing.assert_allclose(roc.wins_between(drawn), (pairs * higher).sum((2, 3)))
+    np.testing.assert_array_equal(roc.wins_between(drawn).diagonal(), roc.wins(drawn))
+    np.testing.assert_array_equal(roc.pairs_between(drawn), pairs.sum((2, 3)))
+
+
 def test_a_class_without_weight_has_no_curve():
     drawn = curve(
         np.array([True, True, False]),
