@@ -56,8 +56,9 @@ MODULES = (
     "alignment", "media", "video", "regions", "mesh", "faces", "parsing", "backbones",
     "indexing", "forgery", "manifest", "datasets", "descriptors", "store", "extraction",
     "items", "resampling", "roc", "metrics", "simulation", "probing", "evaluation", "scoretable",
-    "results", "demo", "experiments", "clips", "preflight", "published", "claims", "receipts",
-    "reproduction", "verification", "figures", "cli",
+    "results", "localisation", "counterfactual", "demo", "trials", "ablation", "audit",
+    "experiments", "clips", "preflight", "published", "claims", "receipts", "reproduction",
+    "verification", "figures", "cli",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -93,7 +94,8 @@ def test_conda_installs_the_same_project():
 
 
 def test_the_package_imports_only_what_it_declares():
-    declared = requirements(PROJECT["dependencies"], EXTRAS["farl"])  # imported when asked for
+    asked_for = EXTRAS["farl"], EXTRAS["audit"]
+    declared = requirements(PROJECT["dependencies"], *asked_for)
     for path in sorted((ROOT / "seglib").rglob("*.py")):
         for name in imports(path) - {"seglib"} - set(sys.stdlib_module_names):
             package = canonicalize_name(IMPORTED_AS.get(name, name))
