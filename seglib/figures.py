@@ -10,7 +10,7 @@ import base64
 import html
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +143,52 @@ def show_aucs(table: pd.DataFrame, title: str) -> None:
     show_plot(figure, f"{title}. {described(table)}")
 
 
+def show_changes(tables: Mapping[str, pd.DataFrame], title: str) -> None:
+    """What each other choice does to the AUC, by axis: a dot a choice, filled where it is resolved.
+
+    tables are those of `evaluation.Scores.table`, whose leads are turned round; the text
+    alternative says the same.
+    """
+    import plotly.graph_objects as go
+
+    rows = _changes(tables).iloc[::-1]
+    resolved = (rows.low > 0) | (rows.high < 0)
+    figure = go.Figure(
+        go.Scatter(
+            x=rows.change,
+            y=[list(level) for level in zip(*rows.index, strict=True)],
+            mode="markers",
+            marker={
+                "size": 10,
+                "color": ACCENT,
+                "symbol": np.where(resolved, "circle", "circle-open"),
+            },
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": (rows.high - rows.change).clip(0),
+                "arrayminus": (rows.change - rows.low).clip(0),
+                "color": INK,
+            },
+            hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
+        )
+    )
+    figure.add_vline(x=0, line={"color": CHANCE, "dash": "dot"})
+    figure.update_layout(
+        title=title,
+        xaxis_title="change in AUC, 95 % interval over groups of people",
+        template="plotly_white",
+        height=110 + 26 * len(rows),
+        margin={"l": 10, "r": 10, "t": 50, "b": 10},
+        yaxis={"automargin": True},
+    )
+    words = "; ".join(
+        f"{axis}, {choice} {row.change:+.3f}, interval {row.low:+.3f} to {row.high:+.3f}"
+        for (axis, choice), row in _changes(tables).iterrows()
+    )
+    show_plot(figure, f"{title}. {words}")
+
+
 def show_logits(labels: np.ndarray, logits: np.ndarray, title: str) -> None:
     """Two histograms of logits ``(N,)``, bona fide (0) and fake (1)."""
     import plotly.graph_objects as go
@@ -193,12 +239,58 @@ def show_reliability(table: pd.DataFrame, title: str) -> None:
     show_plot(figure, f"{title} A dot a bin, the diagonal is perfect. Said and was: {points}")
 
 
+def show_matrix(auc: pd.DataFrame, low: pd.DataFrame, high: pd.DataFrame, title: str) -> None:
+    """AUCs as a grid of coloured cells, one half in the middle; what holds one half is in brackets.
+
+    Three tables of one shape: the estimates, and the two ends of their intervals.
+    """
+    import plotly.graph_objects as go
+
+    holds = (low <= 0.5) & (high >= 0.5)
+    told = auc.map("{:.2f}".format)
+    grid = go.Heatmap(
+        z=auc.to_numpy(),
+        x=list(auc.columns),
+        y=list(auc.index),
+        text=told.where(~holds, "(" + told + ")").to_numpy(),
+        texttemplate="%{text}",
+        # Blue to red through white: both ends are told apart by colour-blind readers.
+        colorscale="RdBu_r",
+        zmin=0.25,
+        zmax=0.75,
+        colorbar={"title": "AUC"},
+        hovertemplate="%{y} tokens, %{x}: %{z:.3f}<extra></extra>",
+    )
+    figure = go.Figure(grid)
+    figure.update_layout(
+        title=title,
+        yaxis={"title": "whose tokens", "autorange": "reversed", "automargin": True},
+        template="plotly_white",
+        height=120 + 55 * len(auc),
+        margin={"l": 10, "r": 10, "t": 50, "b": 10},
+    )
+    words = "; ".join(
+        f"{part} tokens, {forged}: {auc.loc[part, forged]:.3f}, interval "
+        f"{low.loc[part, forged]:.3f} to {high.loc[part, forged]:.3f}"
+        for part in auc.index
+        for forged in auc.columns
+    )
+    show_plot(figure, f"{title}. {words}")
+
+
 def described(table: pd.DataFrame) -> str:
     """The AUC table in words, for those who cannot see the plot."""
     return "; ".join(
         f"{view} AUC {row.auc:.3f}, interval {row.low:.3f} to {row.high:.3f}"
         for view, row in table.iterrows()
     )
+
+
+def _changes(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row an axis and choice: how far it is ahead of the axis's standard, with its interval."""
+    leads = {axis: table.drop(index=table.attrs["part"]) for axis, table in tables.items()}
+    rows = -pd.concat(leads, names=["axis"])[["lead", "lead_high", "lead_low"]]
+    return rows.set_axis(["change", "low", "high"], axis=1)
 
 
 def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:

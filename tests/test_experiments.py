@@ -1,122 +1,45 @@
-"""What the demo measures: scores of people never met, controls that can fail, records by name."""
+"""What the demo measures: controls that can fail, records by name."""
 
 from dataclasses import replace
+from inspect import signature
 
 import numpy as np
 import pytest
+from samples import made_up
 
-from seglib import demo, experiments, recipe, regions
+from seglib import ablation, demo, experiments, recipe
 from seglib.errors import UnknownName
 from seglib.evaluation import Scores
-from seglib.extraction import Descriptors
 
 RECIPE = recipe.demo().but(c_grid=(1e-2, 1.0), folds=3)
-
-
-def made_up(people=12, each=5, seed=0, lead=4.0):
-    """A sample whose mouth tokens, and only they, tell a fake."""
-    rng = np.random.default_rng(seed)
-    groups = np.tile(np.repeat(np.arange(people), each), 2)
-    labels = np.repeat([0, 1], people * each)
-    sums = rng.normal(size=(labels.size, len(regions.LABELS), 6)).astype(np.float32)
-    sums[:, list(regions.part_ids("mouth")), 0] += lead * labels[:, None]
-    counts = np.ones(sums.shape[:2], np.int64)
-    counts[3, list(regions.part_ids("eyes"))] = 0  # one picture without eyes
-    sums[3, list(regions.part_ids("eyes"))] = 0
-    random = rng.normal(size=sums.shape).astype(np.float32) * counts[..., None]
-    cls = rng.normal(size=(labels.size, 6)).astype(np.float32)
-    reasons = np.full(labels.size, "")
-    found = Descriptors(sums, counts, random, cls, reasons)
-    items = np.arange(labels.size).astype(str)
-    return demo.Sample("made up", "mouth", found, labels, groups, items)
-
-
-def test_within_scores_each_view_by_seed_and_picture():
-    sample = made_up()
-    scores = experiments.within(sample, ["mouth", "eyes", "random mouth"], RECIPE, seeds=(0, 1))
-    assert list(scores.views) == ["mouth", "eyes", "random mouth"]
-    assert all(values.shape == (2, 120) for values in scores.views.values())
-    assert not np.isnan(scores.views["mouth"]).any()
-    assert np.flatnonzero(np.isnan(scores.views["eyes"]).any(0)).tolist() == [3]
-    table = scores.table("mouth")
-    assert table.auc["mouth"] > 0.9
-    assert table.high["eyes"] < table.low["mouth"]
-    assert table.coverage.tolist() == [1, pytest.approx(119 / 120), 1]
-    assert table["items"].tolist() == [120, 119, 120]
-    assert (table.groups == 12).all()
-    assert (table.lead["mouth"], table.lead_low["mouth"], table.lead_high["mouth"]) == (0, 0, 0)
-    assert table.lead["random mouth"] == pytest.approx(table.auc["mouth"] - table.auc.iloc[2])
-    assert table.lead_low["random mouth"] > 0
-
-
-def test_across_scores_people_whom_the_probe_never_met():
-    train, test = made_up(), made_up(people=7, each=3, seed=1)
-    scores = experiments.across(train, test, ["mouth", "eyes"], RECIPE, seeds=(0, 1, 2))
-    assert list(scores.views) == ["mouth", "eyes"]
-    assert all(values.shape == (3, 42) for values in scores.views.values())
-    assert np.flatnonzero(np.isnan(scores.views["eyes"]).any(0)).tolist() == [3]
-    assert scores.table("mouth").auc["mouth"] > 0.9
-
-
-def test_each_seed_of_across_learns_from_other_people():
-    train, test = made_up(), made_up(people=7, each=3, seed=1)
-    first, second = experiments.across(train, test, ["mouth"], RECIPE, seeds=(0, 1)).views["mouth"]
-    assert not np.allclose(first, second)
-
-
-def test_across_learns_nothing_from_the_test():
-    """No target data: the test's labels and other pictures cannot move a score."""
-    train, test = made_up(), made_up(people=7, each=3, seed=1)
-    scores = experiments.across(train, test, ["mouth"], RECIPE, seeds=(0,)).views["mouth"]
-    flipped = replace(test, labels=1 - test.labels)
-    np.testing.assert_array_equal(
-        scores, experiments.across(train, flipped, ["mouth"], RECIPE, seeds=(0,)).views["mouth"]
-    )
-    columns = ("sums", "counts", "random", "cls", "reasons")
-    half = Descriptors(*(getattr(test.descriptors, name)[:20] for name in columns))
-    part = replace(
-        test, descriptors=half, labels=test.labels[:20], groups=test.groups[:20],
-        items=test.items[:20],
-    )  # fmt: skip
-    np.testing.assert_allclose(
-        scores[:, :20],
-        experiments.across(train, part, ["mouth"], RECIPE, seeds=(0,)).views["mouth"],
-    )
-
-
-def test_scores_tell_who_was_scored_by_what_and_how_long_it_took():
-    sample = made_up()
-    held = experiments.within(sample, ["mouth", "eyes"], RECIPE, seeds=(0, 1))
-    assert held.title == "made up"
-    assert held.seconds > 0
-    assert held.items.tolist() == sample.items.tolist()
-    assert held.probes.shape == (2, 120)
-    assert {view: found.shape for view, found in held.thresholds.items()} == {
-        "mouth": (2, 3),
-        "eyes": (2, 3),
-    }
-    assert held.measures("mouth")["accuracy"].value > 0.8
-    moved = experiments.across(sample, made_up(people=7, seed=1), ["mouth"], RECIPE, seeds=(0, 1))
-    assert moved.title == "made up → made up"
-    assert moved.thresholds["mouth"].shape == (2, 1)
-    assert moved.measures("mouth")["accuracy"].value > 0.8
-
-
-# -- by name -----------------------------------------------------------------------------------
 
 
 def test_every_experiment_of_the_demo_has_a_name():
     names = list(experiments.EXPERIMENTS)
     assert names[0] == "orl-mouth-poisson"
     assert "orl-mouth-poisson--csu-mouth-self-blend" in names
-    assert names[-5:] == [
-        "shuffled-labels", "token-counts-orl", "token-counts-csu", "protocol", "simulation"
+    assert names[8:15] == [
+        "shuffled-labels", "token-counts-orl", "token-counts-csu", "parser-confidence-orl",
+        "parser-confidence-csu", "protocol", "simulation",
     ]  # fmt: skip
+    assert set(ablation.EXPERIMENTS) < set(names)
 
 
 def test_an_unknown_experiment_gets_a_suggestion():
     with pytest.raises(UnknownName, match="did you mean 'orl-mouth-poisson'"):
         experiments.run("orl-mouth-poison", RECIPE)
+
+
+def test_an_experiment_has_seeds_of_its_own_and_takes_others(monkeypatch):
+    own = {"a": lambda recipe, seeds=(7, 8): seeds}
+    monkeypatch.setattr(experiments, "EXPERIMENTS", own)
+    assert experiments.run("a", RECIPE) == (7, 8)
+    assert experiments.run("a", RECIPE, range(2)) == range(2)
+
+
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_no_experiment_needs_to_be_given_seeds(name):
+    signature(experiments.EXPERIMENTS[name]).bind(RECIPE)
 
 
 @pytest.fixture
@@ -153,9 +76,37 @@ def test_shuffled_labels_leave_nothing_to_find(samples):
 def test_counting_tokens_needs_no_probe(samples):
     found = experiments.run("token-counts-csu", RECIPE, seeds=(0,))
     assert isinstance(found, Scores)
+    assert found.ordinal
+    assert found.title == "csu: number of the forged part's tokens"
     assert len(found.labels) == 2 * 9 * 5
     assert list(found.views) == ["mouth forged", "eyes forged"]
     assert found.auc("mouth forged").value == 0.5  # three tokens everywhere
+    assert found.views["eyes forged"].tolist() == [2, 2, 2, 0, *[2] * 86]
+    orl = experiments.run("token-counts-orl", RECIPE, seeds=(0,))
+    assert list(orl.views) == ["mouth forged", "eyes forged", "nose forged"]
+
+
+def test_the_parsers_confidence_needs_none_either_and_may_be_missing(samples, monkeypatch):
+    sure = np.repeat([0.9, 0.8], 45)
+    sure[7] = np.nan
+    monkeypatch.setattr(
+        demo, "sample", lambda dataset, part, *rest: made_up(9, part=part, sure=sure)
+    )
+    found = experiments.run("parser-confidence-csu", RECIPE, seeds=(0,))
+    assert found.title == "csu: the parser's confidence"
+    assert list(found.views) == ["mouth forged", "eyes forged"]
+    told = found.auc("mouth forged")
+    assert told.value == 0  # sign as it is: the forged are the less sure
+    assert told.coverage == pytest.approx(89 / 90)
+
+
+def test_confidence_near_certainty_is_still_told_apart(samples, monkeypatch):
+    sure = np.repeat([1 - 6e-8, 1], 45).astype(np.float32)
+    monkeypatch.setattr(demo, "sample", lambda *names: made_up(9, part=names[1], sure=sure))
+    found = experiments.run("parser-confidence-csu", RECIPE)
+    assert np.isfinite(found.views["mouth forged"]).all()
+    assert np.ptp(found.views["mouth forged"]) > 0.1
+    assert found.auc("mouth forged").value == 1
 
 
 # -- the protocol ------------------------------------------------------------------------------

@@ -179,6 +179,46 @@ def test_described_has_a_part_for_each_row():
     assert "interval nan to nan" in figures.described(TABLE.assign(low=np.nan, high=np.nan))
 
 
+# -- one decision changed ----------------------------------------------------------------------
+
+
+def leads(*rows):
+    """A table as `evaluation.Scores.table` has it, its first row the standard."""
+    table = pd.DataFrame(rows, columns=["view", "lead", "lead_low", "lead_high"]).set_index("view")
+    table.attrs["part"] = rows[0][0]
+    return table
+
+
+CHANGES = {
+    "pooling": leads(("mean", 0, 0, 0), ("max", 0.04, 0.01, 0.06), ("median", -0.02, -0.05, 0.01)),
+    "layer": leads(("last", 0, 0, 0), ("first", 0.3, 0.2, 0.4)),
+}
+
+
+def test_a_change_is_the_lead_turned_round(shown, in_the_book):
+    figures.show_changes(CHANGES, "Other choices")
+    assert Tags(shown[0]).all("figure")[0]["aria-label"] == (
+        "Other choices. pooling, max -0.040, interval -0.060 to -0.010; "
+        "pooling, median +0.020, interval -0.010 to +0.050; "
+        "layer, first -0.300, interval -0.400 to -0.200"
+    )
+
+
+def test_only_a_resolved_change_is_filled(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "show_plot", lambda figure, alt: drawn.append(figure))
+    figures.show_changes(CHANGES, "Other choices")
+    dots = drawn[0].data[0]
+    # From below: plotly's first row is the lowest.
+    assert [list(level) for level in dots.y] == [
+        ["layer", "pooling", "pooling"], ["first", "median", "max"]
+    ]  # fmt: skip
+    assert list(dots.x) == [-0.3, 0.02, -0.04]
+    assert list(dots.marker.symbol) == ["circle", "circle-open", "circle"]
+    assert dots.error_x.arrayminus[1:] == pytest.approx([0.03, 0.02])
+    assert dots.error_x.array[1:] == pytest.approx([0.03, 0.03])
+
+
 # -- the README's picture ----------------------------------------------------------------------
 
 
