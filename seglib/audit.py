@@ -1,0 +1,402 @@
+"""Is the attribution true? What a part's tokens know of the other parts, and what they do not.
+
+A token of the mouth has attended to the whole face before it is kept, so that a verdict read from
+the mouth's tokens is not yet one read from the mouth's pixels. The audit asks, with forgeries whose
+region is known and under both encodings: what a part's tokens tell when another part was forged
+(*leakage*), what happens to its score when pixels elsewhere are replaced, and whether the highest
+score names the forged part. Taught in chapter 05.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import compress, permutations, product
+
+import numpy as np
+from tqdm import tqdm
+
+from seglib import (
+    alignment,
+    counterfactual,
+    demo,
+    indexing,
+    localisation,
+    media,
+    metrics,
+    probing,
+    regions,
+    trials,
+)
+from seglib.descriptors import Descriptors
+from seglib.evaluation import Scores
+from seglib.faces import Crop
+from seglib.metrics import Interval
+from seglib.recipe import Recipe
+
+DATASET, BLEND = "orl", "poisson"
+FORGED = ("mouth", "eyes", "nose")  # what was forged, and whose probes compete to name it
+PARTS = demo.ISOLATED  # whose tokens are read
+SEEDS = (0, 1, 2, 3, 4)
+ENCODINGS = {"contextual": "", "isolated": "isolated "}  # and what their views' names begin with
+CHANGES = tuple(product(("outside", "inside"), counterfactual.SUBSTITUTES))
+
+
+@dataclass(frozen=True)
+class Case:
+    """Bona fide pictures and forgeries of several parts of them.
+
+    labels ``(N,)`` with 1 = fake, groups ``(N,)``, items ``(N,)`` a name for each, forged ``(N,)``
+    which part was forged, empty for a bona fide picture. views: by name the descriptors that
+    probes are trained on, ``(N, W)``, NaN where there is none.
+    """
+
+    name: str
+    labels: np.ndarray
+    groups: np.ndarray
+    items: np.ndarray
+    forged: np.ndarray
+    views: Mapping[str, np.ndarray]
+
+    def scores(
+        self,
+        trained_on: str,
+        views: Sequence[str],
+        recipe: Recipe,
+        seeds: Sequence[int] = SEEDS,
+    ) -> Scores:
+        """What probes say of every picture that learned one kind of forgery, from other people.
+
+        Parameters
+        ----------
+        trained_on : str
+            The part whose forgeries, beside the bona fide pictures, are learned from.
+        views : sequence of str
+        """
+        learned = np.isin(self.forged, ("", trained_on))
+        wanted = {view: self.views[view] for view in views}
+        return trials.held_out(self, wanted, recipe, seeds, learned)
+
+    def tested_on(self, scores: Scores, part: str, views: Sequence[str] | None = None) -> Scores:
+        """The same scores, of the bona fide pictures and the forgeries of one part alone."""
+        rows = np.isin(self.forged, ("", part))
+        views = scores.views if views is None else views
+        return replace(
+            scores,
+            labels=scores.labels[rows],
+            groups=scores.groups[rows],
+            items=scores.items[rows],
+            probes=scores.probes[:, rows],
+            views={view: scores.views[view][:, rows] for view in views},
+            thresholds={view: scores.thresholds[view] for view in views},
+            title=f"{scores.title}: {part} forged",
+        )
+
+    def extended(self, rows: np.ndarray, views: Mapping[str, np.ndarray]) -> Case:
+        """Some pictures once more, changed: how often follows from the views' rows.
+
+        The changed ones are never learned from.
+        """
+        copies = len(next(iter(views.values()))) // len(rows)
+        again = np.tile(rows, copies)
+        return Case(
+            f"{self.name}, changed",
+            np.concatenate([self.labels, self.labels[again]]),
+            np.concatenate([self.groups, self.groups[again]]),
+            np.arange(len(self.labels) + len(again)).astype(str),
+            np.concatenate([self.forged, np.full(len(again), "changed")]),
+            {view: np.concatenate([self.views[view], made]) for view, made in views.items()},
+        )
+
+
+def view_name(part: str, encoding: str) -> str:
+    """How the view of a part is called: ``"mouth"``, or ``"isolated mouth"``."""
+    return ENCODINGS[encoding] + part
+
+
+@cache
+def case(recipe: Recipe) -> Case:
+    """The demo's: ORL's people and a Poisson blend of each of the parts in `FORGED`.
+
+    Its views are each part under both encodings, all patches, and the controls: as many tokens
+    from anywhere (``"random mouth"``), and all in the part's bounding box (``"box mouth"``), which
+    was made for the mouth alone and abstains elsewhere.
+    """
+    made = {part: demo.sample(DATASET, part, BLEND, recipe) for part in FORGED}
+    first, count = made[FORGED[0]], int((made[FORGED[0]].labels == 0).sum())
+    views = {}
+    for name, view, decided in _views(recipe):
+        blocks = {part: _rows(part, view, decided) for part in FORGED}
+        real = next(rows[:count] for rows in blocks.values() if rows is not None)
+        absent = np.full_like(real, np.nan)
+        views[name] = np.concatenate(
+            [real, *(absent if rows is None else rows[count:] for rows in blocks.values())]
+        )
+    return Case(
+        DATASET,
+        np.repeat([0, 1], [count, count * len(FORGED)]),
+        np.tile(first.groups[:count], 1 + len(FORGED)),
+        np.concatenate([first.items[:count], *(_items(one, part) for part, one in made.items())]),
+        np.repeat(["", *FORGED], count),
+        views,
+    )
+
+
+def _views(recipe: Recipe) -> Iterator[tuple[str, str, Recipe]]:
+    """Name in the audit, view of the descriptors, recipe that they are made by."""
+    yield "all", "all", recipe
+    for part in PARTS:
+        alone = recipe.but(encoding="isolated", region=part)
+        for encoding, decided in (("contextual", recipe), ("isolated", alone)):
+            for kind in ("", "random "):
+                yield view_name(kind + part, encoding), kind + part, decided
+    yield "box mouth", "mouth", recipe.but(patch_rule="box", region="mouth")
+
+
+def _rows(part: str, view: str, decided: Recipe) -> np.ndarray | None:
+    """A view of the bona fide pictures and of the forgeries of a part; None if not made for it."""
+    if decided.patch_rule == "box" and part != "mouth":
+        return None
+    return demo.sample(DATASET, part, BLEND, decided).descriptors.view(view)
+
+
+def _items(sample: demo.Sample, part: str) -> list[str]:
+    return [f"{item} {part}" for item in sample.items[sample.labels == 1]]
+
+
+# -- part x forged part ------------------------------------------------------------------------
+
+
+@cache
+def trained(recipe: Recipe, part: str, seeds: tuple[int, ...]) -> Scores:
+    """Scores of all pictures by probes that learned one part's forgeries, with the controls."""
+    views = [view_name(one, encoding) for one in (part, *PARTS) for encoding in ENCODINGS]
+    views += [view_name(f"random {part}", encoding) for encoding in ENCODINGS]
+    views += [view for view in (f"box {part}",) if view in case(recipe).views]
+    return case(recipe).scores(part, list(dict.fromkeys(views)), recipe, seeds)
+
+
+def matrix(part: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
+    """One column of the matrix: every part's tokens where one part was forged, and the controls.
+
+    The probes have learned just this forgery. What they find with the tokens of another part is
+    leakage: that part was not touched.
+    """
+    return case(recipe).tested_on(trained(recipe, part, tuple(seeds)), part)
+
+
+def elsewhere(learned: str, forged: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
+    """What a part's own model says where another part was forged."""
+    views = [view_name(learned, encoding) for encoding in ENCODINGS]
+    return case(recipe).tested_on(trained(recipe, learned, tuple(seeds)), forged, views)
+
+
+# -- counterfactuals ---------------------------------------------------------------------------
+
+
+def counterfactuals(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, Interval]:
+    """How far the mouth's score moves when pixels outside its patches, or inside, are replaced.
+
+    One picture of each couple and its forgery; which patches are kept stays as it was.
+    ``ENCODING-SIDE-HOW.moved`` is the mean distance between the scores before and after, in
+    standard deviations of the scores before; ``.fakes`` the mean shift of the forgeries alone.
+    """
+    known, changed = case(recipe), _changed_mouths(recipe)
+    asked = np.tile(_few(recipe), 1 + len(FORGED))
+    rows = np.flatnonzero(asked & np.isin(known.forged, ("", "mouth")))
+    fake, groups = known.labels[rows] == 1, known.groups[rows]
+    found = {}
+    for encoding in ENCODINGS:
+        view = view_name("mouth", encoding)
+        both = known.extended(rows, {view: changed[view]})
+        scores = both.scores("mouth", [view], recipe, seeds).views[view]
+        before = scores[:, rows]
+        after = scores[:, len(known.labels) :].reshape(len(scores), len(CHANGES), len(rows))
+        shift = (after - before[:, None]) / np.nanstd(before, axis=1)[:, None, None]
+        for i, change in enumerate(CHANGES):
+            key = "-".join((encoding, *change))
+            moved, fakes = np.abs(shift[:, i]), shift[:, i, fake]
+            found[f"{key}.moved"] = metrics.mean(moved, groups, abstained="dropped")
+            found[f"{key}.fakes"] = metrics.mean(fakes, groups[fake], abstained="dropped")
+    return found
+
+
+def _few(recipe: Recipe) -> np.ndarray:
+    """Which pictures are taken where each costs much: the first of each couple."""
+    return ~demo.people(DATASET, recipe.seed).group.duplicated().to_numpy()
+
+
+def _changed_mouths(recipe: Recipe) -> dict[str, np.ndarray]:
+    """The mouth's descriptors after each of `CHANGES`, by view: bona fide, then forged, of each."""
+    alone = recipe.but(encoding="isolated", region="mouth")
+    made_by = (counterfactual, _cropped, _changed, _changed_mouths)
+
+    def describe(recipes: Sequence[Recipe]) -> list[Descriptors]:
+        extractor, asked = demo.networks(recipe), _few(recipe)
+        crops = [one for part in ("", "mouth") for one, _ in _cropped(recipe, part, asked)]
+        parsed = extractor.parser.parse(crops)
+        kept = indexing.keep(parsed[0], extractor.backbone.grid(crops), "mouth")
+        side, step = extractor.backbone.patch, extractor.batch
+        inside = kept.repeat(side, 1).repeat(side, 2)
+        rows, rng = [], np.random.default_rng(recipe.seed)
+        for change in tqdm(CHANGES, "counterfactuals", unit="change", leave=False):
+            made = [_changed(crops, i, inside[i], *change, rng) for i in range(len(crops))]
+            for some in (slice(at, at + step) for at in range(0, len(crops), step)):
+                seeds = [(recipe.seed, i) for i in range(len(crops))[some]]
+                same = tuple(one[some] for one in parsed)
+                rows.append(extractor.describe(made[some], seeds, recipes, same))
+        return [Descriptors.joined(several) for several in zip(*rows, strict=True)]
+
+    return {
+        view_name("mouth", encoding): demo.kept(
+            "counterfactual", decided, describe, [recipe, alone], made_by
+        ).view("mouth")
+        for encoding, decided in (("contextual", recipe), ("isolated", alone))
+    }
+
+
+def _changed(
+    crops: Sequence[Crop],
+    index: int,
+    inside: np.ndarray,
+    side: str,
+    how: str,
+    rng: np.random.Generator,
+) -> Crop:
+    """A crop with the pixels of one side replaced; the other face is the next one's."""
+    other = crops[(index + 1) % len(crops)].image
+    where = inside if side == "inside" else ~inside
+    image = counterfactual.substituted(crops[index].image, where, how, rng, other)
+    return replace(crops[index], image=image)
+
+
+def _cropped(recipe: Recipe, part: str, asked: np.ndarray) -> Iterator[tuple[Crop, np.ndarray]]:
+    """Crops of the pictures asked for, or of their forgeries, and the forged pixels of each."""
+    extractor = demo.networks(recipe)
+    if part:
+        forged = demo.forge(DATASET, part, BLEND, extractor.detector, recipe.seed)
+        made = ((one.image, one.mask) for one in compress(forged, asked))
+    else:
+        images = map(media.read_image, demo.people(DATASET, recipe.seed).path[asked])
+        made = ((image, np.zeros(image.shape[:2], bool)) for image in images)
+    for image, mask in made:
+        crop = extractor.crop(image)
+        moved = alignment.warp(mask.astype(np.uint8) * 255, crop.matrix, recipe.crop_size)
+        yield crop, moved > 127
+
+
+# -- localisation ------------------------------------------------------------------------------
+
+
+def localised(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, Interval]:
+    """Does the part with the highest score name what was forged, and does it lie there?
+
+    Each part's score comes from its own model. ``ENCODING.named`` is how often the highest is the
+    forged part's, over all forgeries; ``ENCODING-PART.named`` over those of one part. Pointing
+    game and overlap, see `localisation`, are of one picture of each couple: for the part scores,
+    for the gradient of a probe on all patches that has learned all three forgeries, and for
+    patches drawn by lot; all of them among the patches of the three parts.
+    """
+    known = case(recipe)
+    fakes = np.flatnonzero(known.labels)
+    forged = np.array([FORGED.index(part) for part in known.forged[fakes]])
+    groups, found, of_parts = known.groups[fakes], {}, {}
+    for encoding in ENCODINGS:
+        models = [trained(recipe, part, tuple(seeds)) for part in FORGED]
+        own = [one.views[view_name(p, encoding)] for p, one in zip(FORGED, models, strict=True)]
+        of_parts[encoding] = np.stack(own, -1)[:, fakes]  # seeds, forgeries, parts
+        hits = np.stack([localisation.named(one, forged) for one in of_parts[encoding]])
+        found[f"{encoding}.named"] = metrics.mean(hits, groups, abstained="dropped")
+        for i, part in enumerate(FORGED):
+            of = forged == i
+            found[f"{encoding}-{part}.named"] = metrics.mean(
+                hits[:, of], groups[of], abstained="dropped"
+            )
+    few = np.tile(_few(recipe), len(FORGED))
+    shown = {encoding: scores[:, few] for encoding, scores in of_parts.items()}
+    maps = _pointed(recipe, shown, known.groups[fakes][few], forged[few])
+    for measure, by_map in maps.items():
+        for name, values in by_map.items():
+            key = f"{name}-couples.{measure}" if measure == "named" else f"{name}.{measure}"
+            found[key] = metrics.mean(values, groups[few], abstained="dropped")
+            if name in ENCODINGS:
+                for rival in ("saliency", "chance"):
+                    lead = values - by_map[rival]
+                    found[f"{name}-over-{rival}.{measure}"] = metrics.mean(
+                        lead, groups[few], abstained="dropped"
+                    )
+    return found
+
+
+def _pointed(
+    recipe: Recipe, scores: Mapping[str, np.ndarray], groups: np.ndarray, forged: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """Measure -> map -> its values ``(S, n)``; scores are those of the parts, ``(S, n, 3)``."""
+    extractor, asked = demo.networks(recipe), _few(recipe)
+    seen = [one for part in FORGED for one in _cropped(recipe, part, asked)]
+    crops, masks = [crop for crop, _ in seen], np.stack([mask for _, mask in seen])
+    grid = extractor.backbone.grid(crops)
+    labels = indexing.patch_labels(extractor.parser(crops), grid)
+    share = localisation.forged_share(masks, grid)
+    area = np.maximum(share.sum((1, 2)).round().astype(int), 1)
+    heats = {
+        encoding: [localisation.part_heat(one, FORGED, labels) for one in several]
+        for encoding, several in scores.items()
+    }
+    # The part scores know that one of three parts was forged: so may their rivals.
+    among = np.isin(labels, [i for part in FORGED for i in regions.part_ids(part)])
+    heats["saliency"] = [np.where(among, _saliency(recipe, crops, groups), -np.inf)]
+    by_lot = localisation.by_chance(among, share, area)
+    found = {
+        "pointing": {name: [localisation.pointing(one, share) for one in several]
+                     for name, several in heats.items()} | {"chance": by_lot[:1]},
+        "overlap": {name: [localisation.overlap(one, share, area) for one in several]
+                    for name, several in heats.items()} | {"chance": by_lot[1:]},
+        "named": {name: [localisation.named(_hottest(one, labels), forged) for one in several]
+                  for name, several in heats.items()}
+                  | {"chance": [np.full(len(forged), 1 / len(FORGED))]},
+    }  # fmt: skip
+    return {m: {name: np.stack(v) for name, v in of.items()} for m, of in found.items()}
+
+
+def _hottest(heat: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean heat of the patches of each of the parts that may have been forged, ``(B, 3)``."""
+    parts = [np.isin(labels, regions.part_ids(part)) for part in FORGED]
+    with np.errstate(invalid="ignore"):  # a part without a patch abstains: 0 / 0
+        return np.stack(
+            [np.where(of, heat, 0).sum((1, 2)) / of.sum((1, 2)) for of in parts], axis=1
+        )
+
+
+def _saliency(recipe: Recipe, crops: Sequence[Crop], groups: np.ndarray) -> np.ndarray:
+    """Gradients of probes on all patches that never met the person, ``(B, gh, gw)``; one seed."""
+    known, extractor = case(recipe), demo.networks(recipe)
+    folds = probing.outer_folds(known.labels, known.groups, recipe, [recipe.seed])[0]
+    tested_in = dict(zip(known.groups, folds, strict=True))
+    whose = np.array([tested_in[group] for group in groups])
+    heat = np.empty((len(crops), *extractor.backbone.grid(crops)), np.float32)
+    bar = tqdm(total=len(crops), desc="saliency", unit="picture", leave=False)
+    for fold in np.unique(whose):
+        rows, there = folds != fold, np.flatnonzero(whose == fold)
+        probe = probing.fit(
+            known.views["all"][rows], known.labels[rows], known.groups[rows], recipe, recipe.seed
+        )
+        for some in np.array_split(there, -(-len(there) // extractor.batch)):
+            pixels = extractor.backbone.pixels([crops[i] for i in some])
+            heat[some] = localisation.saliency(extractor.backbone, pixels, probe.direction)
+            bar.update(len(some))
+    bar.close()
+    return heat
+
+
+# By the name of its record.
+EXPERIMENTS: dict[str, Callable[..., Scores | Mapping[str, Interval]]] = {
+    **{f"audit-{DATASET}-{part}": partial(matrix, part) for part in FORGED},
+    **{
+        f"audit-{DATASET}-{one}--{DATASET}-{other}": partial(elsewhere, one, other)
+        for one, other in permutations(FORGED, 2)
+    },
+    "counterfactuals": counterfactuals,
+    "localisation": localised,
+}
