@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import compress, permutations, product
+from itertools import combinations, compress, permutations
 
 import numpy as np
 from tqdm import tqdm
@@ -29,18 +29,19 @@ from seglib import (
     regions,
     trials,
 )
+from seglib.counterfactual import CHANGES
 from seglib.descriptors import Descriptors
 from seglib.evaluation import Scores
 from seglib.faces import Crop
 from seglib.metrics import Interval
 from seglib.recipe import Recipe
+from seglib.results import ISOLATED
 
 DATASET, BLEND = "orl", "poisson"
 FORGED = ("mouth", "eyes", "nose")  # what was forged, and whose probes compete to name it
 PARTS = demo.ISOLATED  # whose tokens are read
 SEEDS = (0, 1, 2, 3, 4)
-ENCODINGS = {"contextual": "", "isolated": "isolated "}  # and what their views' names begin with
-CHANGES = tuple(product(("outside", "inside"), counterfactual.SUBSTITUTES))
+ENCODINGS = {"contextual": "", "isolated": ISOLATED}  # and what their views' names begin with
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,13 @@ def case(recipe: Recipe) -> Case:
     """
     made = {part: demo.sample(DATASET, part, BLEND, recipe) for part in FORGED}
     first, count = made[FORGED[0]], int((made[FORGED[0]].labels == 0).sum())
-    views = {}
-    for name, view, decided in _views(recipe):
-        blocks = {part: _rows(part, view, decided) for part in FORGED}
-        real = next(rows[:count] for rows in blocks.values() if rows is not None)
-        absent = np.full_like(real, np.nan)
-        views[name] = np.concatenate(
-            [real, *(absent if rows is None else rows[count:] for rows in blocks.values())]
-        )
+    views = {view: _stacked(view, made, count) for view in ("all", *_kinds(*PARTS))}
+    for part in PARTS:
+        alone = recipe.but(encoding="isolated", region=part)
+        own = {forged: demo.sample(DATASET, forged, BLEND, alone) for forged in FORGED}
+        views |= {ISOLATED + view: _stacked(view, own, count) for view in _kinds(part)}
+    box = {"mouth": demo.sample(DATASET, "mouth", BLEND, recipe.but(patch_rule="box"))}
+    views["box mouth"] = _stacked("mouth", box, count)
     return Case(
         DATASET,
         np.repeat([0, 1], [count, count * len(FORGED)]),
@@ -143,22 +143,18 @@ def case(recipe: Recipe) -> Case:
     )
 
 
-def _views(recipe: Recipe) -> Iterator[tuple[str, str, Recipe]]:
-    """Name in the audit, view of the descriptors, recipe that they are made by."""
-    yield "all", "all", recipe
-    for part in PARTS:
-        alone = recipe.but(encoding="isolated", region=part)
-        for encoding, decided in (("contextual", recipe), ("isolated", alone)):
-            for kind in ("", "random "):
-                yield view_name(kind + part, encoding), kind + part, decided
-    yield "box mouth", "mouth", recipe.but(patch_rule="box", region="mouth")
+def _kinds(*parts: str) -> list[str]:
+    """Each part's own tokens, and as many from anywhere."""
+    return [kind + part for part in parts for kind in ("", "random ")]
 
 
-def _rows(part: str, view: str, decided: Recipe) -> np.ndarray | None:
-    """A view of the bona fide pictures and of the forgeries of a part; None if not made for it."""
-    if decided.patch_rule == "box" and part != "mouth":
-        return None
-    return demo.sample(DATASET, part, BLEND, decided).descriptors.view(view)
+def _stacked(view: str, made: Mapping[str, demo.Sample], count: int) -> np.ndarray:
+    """A view of the bona fide pictures, then of each part's forgeries; NaN where none were made."""
+    rows = {part: sample.descriptors.view(view) for part, sample in made.items()}
+    real = next(iter(rows.values()))[:count]
+    absent = np.full_like(real, np.nan)
+    fakes = [rows[part][count:] if part in rows else absent for part in FORGED]
+    return np.concatenate([real, *fakes])
 
 
 def _items(sample: demo.Sample, part: str) -> list[str]:
@@ -181,7 +177,8 @@ def matrix(part: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
     """One column of the matrix: every part's tokens where one part was forged, and the controls.
 
     The probes have learned just this forgery. What they find with the tokens of another part is
-    leakage: that part was not touched.
+    leakage, as far as that part's patches hold no forged pixel, see `touched`. The crop and the
+    label map are made anew for each picture, so that a little may come through them.
     """
     return case(recipe).tested_on(trained(recipe, part, tuple(seeds)), part)
 
@@ -189,7 +186,46 @@ def matrix(part: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
 def elsewhere(learned: str, forged: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
     """What a part's own model says where another part was forged."""
     views = [view_name(learned, encoding) for encoding in ENCODINGS]
-    return case(recipe).tested_on(trained(recipe, learned, tuple(seeds)), forged, views)
+    found = case(recipe).tested_on(trained(recipe, learned, tuple(seeds)), forged, views)
+    return replace(found, title=f"{DATASET}: {learned} forged → {forged} forged")
+
+
+def shuffled(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
+    """The control of the matrix: labels dealt out anew inside each couple, forged mouths."""
+    known, rng = case(recipe), np.random.default_rng(recipe.seed)
+    rows = np.flatnonzero(np.isin(known.forged, ("", "mouth")))
+    dealt = known.labels.copy()
+    for group in np.unique(known.groups):
+        members = rows[known.groups[rows] == group]
+        dealt[members] = rng.permutation(dealt[members])
+    views = [view_name(part, encoding) for part in FORGED for encoding in ENCODINGS]
+    other = replace(known, labels=dealt, name="shuffled labels")
+    return other.tested_on(other.scores("mouth", views, recipe, seeds), "mouth")
+
+
+def touched(recipe: Recipe, seeds: Sequence[int] = ()) -> dict[str, Interval]:
+    """Which share of a part's kept patches holds forged pixels: ``FORGED-PART.touched``.
+
+    Of one picture of each couple. Nothing is trained.
+    """
+    del seeds
+    extractor, asked = demo.networks(recipe), _few(recipe)
+    groups, found = demo.people(DATASET, recipe.seed).group[asked].to_numpy(), {}
+    for forged in FORGED:
+        crops, masks = zip(*_cropped(recipe, forged, asked), strict=True)
+        grid = extractor.backbone.grid(crops)
+        share = localisation.forged_share(np.stack(masks), grid)
+        labels = indexing.patch_labels(extractor.parser(crops), grid)
+        for part in PARTS:
+            own = np.isin(labels, regions.part_ids(part))
+            with np.errstate(invalid="ignore"):  # a part without a patch abstains: 0 / 0
+                hit = (own & (share > 0)).sum((1, 2)) / own.sum((1, 2))
+            found[f"{forged}-{part}.touched"] = _mean(hit, groups)
+    return found
+
+
+# Over those that have a value under every seed; coverage says how many.
+_mean = partial(metrics.mean, abstained="dropped")
 
 
 # -- counterfactuals ---------------------------------------------------------------------------
@@ -198,27 +234,34 @@ def elsewhere(learned: str, forged: str, recipe: Recipe, seeds: Sequence[int] = 
 def counterfactuals(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, Interval]:
     """How far the mouth's score moves when pixels outside its patches, or inside, are replaced.
 
-    One picture of each couple and its forgery; which patches are kept stays as it was.
+    One picture of each couple and its forgery; which patches are kept stays as it was, and the
+    other face is the partner's, bona fide, whom the probe has not met either.
     ``ENCODING-SIDE-HOW.moved`` is the mean distance between the scores before and after, in
-    standard deviations of the scores before; ``.fakes`` the mean shift of the forgeries alone.
+    standard deviations of these scores before; ``.fakes`` and ``.reals`` are the mean shifts of the
+    forgeries and of the originals, which have the same seam;
+    ``ENCODING-outside-less-inside-HOW.moved`` is the paired difference of two distances.
     """
-    known, changed = case(recipe), _changed_mouths(recipe)
+    known, made = case(recipe), _changed_mouths(recipe)
     asked = np.tile(_few(recipe), 1 + len(FORGED))
     rows = np.flatnonzero(asked & np.isin(known.forged, ("", "mouth")))
     fake, groups = known.labels[rows] == 1, known.groups[rows]
     found = {}
     for encoding in ENCODINGS:
         view = view_name("mouth", encoding)
-        both = known.extended(rows, {view: changed[view]})
+        both = known.extended(rows, {view: made[view]})
         scores = both.scores("mouth", [view], recipe, seeds).views[view]
         before = scores[:, rows]
         after = scores[:, len(known.labels) :].reshape(len(scores), len(CHANGES), len(rows))
-        shift = (after - before[:, None]) / np.nanstd(before, axis=1)[:, None, None]
-        for i, change in enumerate(CHANGES):
-            key = "-".join((encoding, *change))
-            moved, fakes = np.abs(shift[:, i]), shift[:, i, fake]
-            found[f"{key}.moved"] = metrics.mean(moved, groups, abstained="dropped")
-            found[f"{key}.fakes"] = metrics.mean(fakes, groups[fake], abstained="dropped")
+        shifts = (after - before[:, None]) / np.nanstd(before, axis=1)[:, None, None]
+        moved = {}
+        for change, shift in zip(CHANGES, shifts.swapaxes(0, 1), strict=True):
+            key, moved[change] = "-".join((encoding, *change)), np.abs(shift)
+            found[f"{key}.moved"] = _mean(moved[change], groups)
+            found[f"{key}.fakes"] = _mean(shift[:, fake], groups[fake])
+            found[f"{key}.reals"] = _mean(shift[:, ~fake], groups[~fake])
+        for how in counterfactual.SUBSTITUTES:
+            less = moved["outside", how] - moved["inside", how]
+            found[f"{encoding}-outside-less-inside-{how}.moved"] = _mean(less, groups)
     return found
 
 
@@ -230,18 +273,20 @@ def _few(recipe: Recipe) -> np.ndarray:
 def _changed_mouths(recipe: Recipe) -> dict[str, np.ndarray]:
     """The mouth's descriptors after each of `CHANGES`, by view: bona fide, then forged, of each."""
     alone = recipe.but(encoding="isolated", region="mouth")
-    made_by = (counterfactual, _cropped, _changed, _changed_mouths)
+    made_by = (counterfactual, _few, _cropped, _lent, _changed, _changed_mouths)
 
     def describe(recipes: Sequence[Recipe]) -> list[Descriptors]:
         extractor, asked = demo.networks(recipe), _few(recipe)
         crops = [one for part in ("", "mouth") for one, _ in _cropped(recipe, part, asked)]
+        others = _lent(recipe, asked) * 2
         parsed = extractor.parser.parse(crops)
         kept = indexing.keep(parsed[0], extractor.backbone.grid(crops), "mouth")
         side, step = extractor.backbone.patch, extractor.batch
         inside = kept.repeat(side, 1).repeat(side, 2)
         rows, rng = [], np.random.default_rng(recipe.seed)
         for change in tqdm(CHANGES, "counterfactuals", unit="change", leave=False):
-            made = [_changed(crops, i, inside[i], *change, rng) for i in range(len(crops))]
+            trios = zip(crops, others, inside, strict=True)
+            made = [_changed(*trio, *change, rng) for trio in trios]
             for some in (slice(at, at + step) for at in range(0, len(crops), step)):
                 seeds = [(recipe.seed, i) for i in range(len(crops))[some]]
                 same = tuple(one[some] for one in parsed)
@@ -250,25 +295,32 @@ def _changed_mouths(recipe: Recipe) -> dict[str, np.ndarray]:
 
     return {
         view_name("mouth", encoding): demo.kept(
-            "counterfactual", decided, describe, [recipe, alone], made_by
+            f"{DATASET}-mouth-{BLEND}-changed", decided, describe, [recipe, alone], made_by
         ).view("mouth")
         for encoding, decided in (("contextual", recipe), ("isolated", alone))
     }
 
 
+def _lent(recipe: Recipe, asked: np.ndarray) -> list[np.ndarray]:
+    """Another face for each picture asked for: the last one of the couple's other person."""
+    table = demo.people(DATASET, recipe.seed)
+    last = ~table.group.duplicated("last").to_numpy()
+    crops = [crop.image for crop, _ in _cropped(recipe, "", last)]
+    of = dict(zip(table.group[last], crops, strict=True))
+    return [of[group] for group in table.group[asked]]
+
+
 def _changed(
-    crops: Sequence[Crop],
-    index: int,
+    crop: Crop,
+    other: np.ndarray,
     inside: np.ndarray,
     side: str,
     how: str,
     rng: np.random.Generator,
 ) -> Crop:
-    """A crop with the pixels of one side replaced; the other face is the next one's."""
-    other = crops[(index + 1) % len(crops)].image
+    """A crop with the pixels of one side replaced."""
     where = inside if side == "inside" else ~inside
-    image = counterfactual.substituted(crops[index].image, where, how, rng, other)
-    return replace(crops[index], image=image)
+    return replace(crop, image=counterfactual.substituted(crop.image, where, how, rng, other))
 
 
 def _cropped(recipe: Recipe, part: str, asked: np.ndarray) -> Iterator[tuple[Crop, np.ndarray]]:
@@ -293,39 +345,34 @@ def localised(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, Interva
     """Does the part with the highest score name what was forged, and does it lie there?
 
     Each part's score comes from its own model. ``ENCODING.named`` is how often the highest is the
-    forged part's, over all forgeries; ``ENCODING-PART.named`` over those of one part. Pointing
-    game and overlap, see `localisation`, are of one picture of each couple: for the part scores,
-    for the gradient of a probe on all patches that has learned all three forgeries, and for
-    patches drawn by lot; all of them among the patches of the three parts.
+    forged part's, over all forgeries; ``ENCODING-PART.named`` over those of one part. What begins
+    with ``few-`` is of one picture of each couple, where the part scores have rivals: the gradient
+    of a probe on all patches that has learned all three forgeries, and chance. All may choose among
+    the patches of the three parts; the overlap takes as many as the forged part has.
     """
     known = case(recipe)
+    models = [trained(recipe, part, tuple(seeds)) for part in FORGED]
     fakes = np.flatnonzero(known.labels)
     forged = np.array([FORGED.index(part) for part in known.forged[fakes]])
-    groups, found, of_parts = known.groups[fakes], {}, {}
+    groups, found, scores, hits = known.groups[fakes], {}, {}, {}
     for encoding in ENCODINGS:
-        models = [trained(recipe, part, tuple(seeds)) for part in FORGED]
         own = [one.views[view_name(p, encoding)] for p, one in zip(FORGED, models, strict=True)]
-        of_parts[encoding] = np.stack(own, -1)[:, fakes]  # seeds, forgeries, parts
-        hits = np.stack([localisation.named(one, forged) for one in of_parts[encoding]])
-        found[f"{encoding}.named"] = metrics.mean(hits, groups, abstained="dropped")
+        scores[encoding] = np.stack(own, -1)[:, fakes]  # seeds, forgeries, parts
+        hits[encoding] = np.stack([localisation.named(one, forged) for one in scores[encoding]])
+        found[f"{encoding}.named"] = _mean(hits[encoding], groups)
         for i, part in enumerate(FORGED):
             of = forged == i
-            found[f"{encoding}-{part}.named"] = metrics.mean(
-                hits[:, of], groups[of], abstained="dropped"
-            )
+            found[f"{encoding}-{part}.named"] = _mean(hits[encoding][:, of], groups[of])
+    lead = hits["contextual"] - hits["isolated"]
+    found["contextual-over-isolated.named"] = _mean(lead, groups)
     few = np.tile(_few(recipe), len(FORGED))
-    shown = {encoding: scores[:, few] for encoding, scores in of_parts.items()}
-    maps = _pointed(recipe, shown, known.groups[fakes][few], forged[few])
-    for measure, by_map in maps.items():
+    shown = {encoding: several[:, few] for encoding, several in scores.items()}
+    for measure, by_map in _pointed(recipe, shown, groups[few], forged[few]).items():
         for name, values in by_map.items():
-            key = f"{name}-couples.{measure}" if measure == "named" else f"{name}.{measure}"
-            found[key] = metrics.mean(values, groups[few], abstained="dropped")
-            if name in ENCODINGS:
-                for rival in ("saliency", "chance"):
-                    lead = values - by_map[rival]
-                    found[f"{name}-over-{rival}.{measure}"] = metrics.mean(
-                        lead, groups[few], abstained="dropped"
-                    )
+            found[f"few-{name}.{measure}"] = _mean(values, groups[few])
+        for one, other in combinations(by_map, 2):
+            lead = by_map[one] - by_map[other]
+            found[f"few-{one}-over-{other}.{measure}"] = _mean(lead, groups[few])
     return found
 
 
@@ -339,34 +386,31 @@ def _pointed(
     grid = extractor.backbone.grid(crops)
     labels = indexing.patch_labels(extractor.parser(crops), grid)
     share = localisation.forged_share(masks, grid)
-    area = np.maximum(share.sum((1, 2)).round().astype(int), 1)
+    parts = np.stack([np.isin(labels, regions.part_ids(part)) for part in FORGED], 1)
+    area = parts.sum((2, 3))[np.arange(len(crops)), forged]
     heats = {
         encoding: [localisation.part_heat(one, FORGED, labels) for one in several]
         for encoding, several in scores.items()
     }
     # The part scores know that one of three parts was forged: so may their rivals.
-    among = np.isin(labels, [i for part in FORGED for i in regions.part_ids(part)])
+    among = parts.any(1)
     heats["saliency"] = [np.where(among, _saliency(recipe, crops, groups), -np.inf)]
-    by_lot = localisation.by_chance(among, share, area)
-    found = {
-        "pointing": {name: [localisation.pointing(one, share) for one in several]
-                     for name, several in heats.items()} | {"chance": by_lot[:1]},
-        "overlap": {name: [localisation.overlap(one, share, area) for one in several]
-                    for name, several in heats.items()} | {"chance": by_lot[1:]},
-        "named": {name: [localisation.named(_hottest(one, labels), forged) for one in several]
-                  for name, several in heats.items()}
-                  | {"chance": [np.full(len(forged), 1 / len(FORGED))]},
-    }  # fmt: skip
-    return {m: {name: np.stack(v) for name, v in of.items()} for m, of in found.items()}
+    heats["chance"] = [np.where(among, 0.0, -np.inf)]
+    measures = {
+        "named": lambda heat: localisation.named(_hottest(heat, parts), forged),
+        "pointing": lambda heat: localisation.pointing(heat, share),
+        "overlap": lambda heat: localisation.overlap(heat, share, area),
+    }
+    return {
+        measure: {name: np.stack([of(heat) for heat in several]) for name, several in heats.items()}
+        for measure, of in measures.items()
+    }
 
 
-def _hottest(heat: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean heat of the patches of each of the parts that may have been forged, ``(B, 3)``."""
-    parts = [np.isin(labels, regions.part_ids(part)) for part in FORGED]
+def _hottest(heat: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Mean heat of the patches of each part, ``(B, 3)``; heat ``(B, gh, gw)``, parts bool."""
     with np.errstate(invalid="ignore"):  # a part without a patch abstains: 0 / 0
-        return np.stack(
-            [np.where(of, heat, 0).sum((1, 2)) / of.sum((1, 2)) for of in parts], axis=1
-        )
+        return np.where(parts, heat[:, None], 0).sum((2, 3)) / parts.sum((2, 3))
 
 
 def _saliency(recipe: Recipe, crops: Sequence[Crop], groups: np.ndarray) -> np.ndarray:
@@ -397,6 +441,8 @@ EXPERIMENTS: dict[str, Callable[..., Scores | Mapping[str, Interval]]] = {
         f"audit-{DATASET}-{one}--{DATASET}-{other}": partial(elsewhere, one, other)
         for one, other in permutations(FORGED, 2)
     },
+    "audit-shuffled": shuffled,
+    "audit-touched": touched,
     "counterfactuals": counterfactuals,
     "localisation": localised,
 }

@@ -12,12 +12,15 @@ chapter 05.
 
 from __future__ import annotations
 
+from itertools import product
+
 import cv2
 import numpy as np
 
 from seglib.errors import SeglibError, unknown_name
 
 SUBSTITUTES = ("mean", "blur", "noise", "shuffled", "other")
+CHANGES = tuple(product(("outside", "inside"), SUBSTITUTES))  # what is replaced, and by what
 # Standard deviation of the blur, of the picture's longer side. Of a wave as long as a mouth is
 # wide, a third of the side, it leaves a sixth, and of one half as long a thousandth.
 BLUR = 0.1

@@ -278,10 +278,11 @@ def fits(card: dict, store: Store) -> None:
         With every field that differs.
     """
     ours = {**dataclasses.asdict(store.recipe), **store.networks}
-    theirs = {**card["recipe"], **card["networks"]}
+    # A card may be older than a decision, which then was what is the default today.
+    theirs = {**dataclasses.asdict(Recipe(**card["recipe"])), **card["networks"]}
     free = store.recipe.afterwards | {"seed", "frames", "face_choice", "precision"}
     differ = [
-        f"{name} is {theirs[name]!r} for the probe and {ours[name]!r} for the descriptors"
+        f"{name} is {theirs.get(name)!r} for the probe and {ours[name]!r} for the descriptors"
         for name in ours
         if name not in free and ours[name] != theirs.get(name)
     ]

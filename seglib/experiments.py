@@ -118,9 +118,11 @@ def _protocol(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, float]:
 def _on_both_sides(recipe: Recipe, seeds: Sequence[int]) -> int:
     """How many people were both trained and tested on, over all splits of all experiments."""
     both = 0
-    for names in WITHIN:
+    audited = [(audit.DATASET, part, audit.BLEND) for part in audit.FORGED]
+    for names in dict.fromkeys([*WITHIN, *audited]):
         here, shown = demo.sample(*names, recipe), _shown(names, recipe)
-        for folds in probing.outer_folds(here.labels, here.groups, recipe, seeds):
+        dealt = {*seeds, *audit.SEEDS} if names in audited else seeds
+        for folds in probing.outer_folds(here.labels, here.groups, recipe, sorted(dealt)):
             for fold in np.unique(folds):
                 learned, tested = shown[folds != fold], shown[folds == fold]
                 both += len(np.intersect1d(learned, tested))

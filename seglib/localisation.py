@@ -27,10 +27,6 @@ class WrongDirection(SeglibError, ValueError):
     """The probe reads other descriptors than the mean of this encoder's tokens."""
 
 
-class CaptumMissing(SeglibError):
-    """The optional package captum cannot be imported."""
-
-
 def forged_share(masks: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Which share of each patch's pixels was forged, ``(B, gh, gw)`` float: the exact box average.
 
@@ -102,15 +98,10 @@ def saliency(encoder: Encoder, pixels: torch.Tensor, direction: np.ndarray) -> n
 
     Raises
     ------
-    CaptumMissing, WrongDirection
+    WrongDirection
     """
-    try:
-        from captum.attr import Saliency
-    except ImportError as error:
-        raise CaptumMissing(
-            f"the package captum cannot be imported ({error}); expected captum 0.9 or later, which "
-            "takes the gradient of saliency maps. Run: pip install 'seglib[audit]'"
-        ) from error
+    from captum.attr import Saliency
+
     if direction.shape != (encoder.width,):
         raise WrongDirection(
             f"found a direction of shape {direction.shape} for tokens of width {encoder.width}; "
@@ -170,29 +161,6 @@ def overlap(heat: np.ndarray, share: np.ndarray, area: np.ndarray) -> np.ndarray
     """
     hit, taken = _hit(heat, share, area)
     return hit / (taken + share.sum((1, 2)) - hit)
-
-
-def by_chance(
-    within: np.ndarray, share: np.ndarray, area: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What `pointing` and `overlap` are, ``(B,)`` each, for patches drawn from anywhere in a face.
-
-    Exact, without drawing: the measures of a map that is flat on the face. As there, the overlap
-    is that of the expected intersection, which lies a little below the mean overlap of many draws.
-
-    Parameters
-    ----------
-    within : (B, gh, gw) bool
-        The patches to draw from.
-    share, area
-        As in `overlap`.
-
-    Raises
-    ------
-    MapMismatch
-    """
-    flat = np.where(within, 0.0, -np.inf)
-    return pointing(flat, share), overlap(flat, share, area)
 
 
 def named(scores: np.ndarray, forged: np.ndarray) -> np.ndarray:
