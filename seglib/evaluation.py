@@ -279,7 +279,8 @@ def fits(card: dict, store: Store) -> None:
     """
     ours = {**dataclasses.asdict(store.recipe), **store.networks}
     # A card may be older than a decision, which then was what is the default today.
-    theirs = {**dataclasses.asdict(Recipe(**card["recipe"])), **card["networks"]}
+    theirs = dataclasses.asdict(Recipe(**card["recipe"]))
+    theirs |= dict.fromkeys(store.networks) | card["networks"]
     free = store.recipe.afterwards | {"seed", "frames", "face_choice", "precision"}
     differ = [
         f"{name} is {theirs.get(name)!r} for the probe and {ours[name]!r} for the descriptors"

@@ -8,8 +8,22 @@ import numpy as np
 import pytest
 from samples import made_up
 
-from seglib import alignment, assets, audit, demo, faces, media, parsing, probing, recipe
-from seglib.audit import CHANGES, FORGED, PARTS, Case
+from seglib import (
+    alignment,
+    assets,
+    audit,
+    demo,
+    faces,
+    indexing,
+    localisation,
+    media,
+    parsing,
+    probing,
+    recipe,
+    regions,
+)
+from seglib.audit import FORGED, PARTS, Case
+from seglib.counterfactual import CHANGES, SUBSTITUTES
 from seglib.evaluation import Scores
 
 RECIPE = recipe.demo().but(c_grid=(0.1,), folds=2, inner_folds=2)
@@ -74,7 +88,7 @@ def test_every_experiment_of_the_audit_has_a_name():
         "audit-orl-mouth", "audit-orl-eyes", "audit-orl-nose",
         "audit-orl-mouth--orl-eyes", "audit-orl-mouth--orl-nose", "audit-orl-eyes--orl-mouth",
         "audit-orl-eyes--orl-nose", "audit-orl-nose--orl-mouth", "audit-orl-nose--orl-eyes",
-        "counterfactuals", "localisation",
+        "audit-shuffled", "audit-touched", "counterfactuals", "localisation",
     ]  # fmt: skip
 
 
@@ -107,6 +121,7 @@ def test_a_leak_is_found_where_it_was_planted_and_nowhere_else(monkeypatch):
 def test_a_model_is_asked_of_forgeries_that_it_did_not_learn(known):
     found = audit.EXPERIMENTS["audit-orl-mouth--orl-eyes"](RECIPE, (0, 1))
     assert list(found.views) == ["mouth", "isolated mouth"]
+    assert found.title == "orl: mouth forged → eyes forged"
     everything = audit.trained(RECIPE, "mouth", (0, 1))
     rows = np.isin(known.forged, ("", "eyes"))
     np.testing.assert_array_equal(found.views["mouth"], everything.views["mouth"][:, rows])
@@ -177,6 +192,26 @@ def test_of_the_scores_those_of_one_forgery_are_kept_with_all_that_belongs_to_th
     assert "nose" in few.title
 
 
+def test_shuffled_labels_are_dealt_inside_each_group_and_leave_nothing_to_find(known, monkeypatch):
+    cases, held_out = [], audit.trials.held_out
+    monkeypatch.setattr(
+        audit.trials, "held_out", lambda case, *rest: cases.append(case) or held_out(case, *rest)
+    )
+    found = audit.EXPERIMENTS["audit-shuffled"](RECIPE, (0, 1))
+    (dealt,) = cases
+    rows = np.isin(known.forged, ("", "mouth"))
+    np.testing.assert_array_equal(dealt.labels[~rows], 1)  # no other forgery takes part
+    np.testing.assert_array_equal(found.labels, dealt.labels[rows])
+    assert (dealt.labels != known.labels)[rows].mean() > 0.2
+    for group in range(PEOPLE):
+        assert dealt.labels[rows & (known.groups == group)].sum() == EACH
+    assert list(found.views) == [prefix + part for part in FORGED for prefix in ("", "isolated ")]
+    assert found.title == "shuffled labels: mouth forged"
+    for view in found.views:
+        assert found.auc(view).low < 0.5 < found.auc(view).high
+    assert known.labels.sum() == 3 * REAL  # the case itself stays as it is
+
+
 # -- the demo's case ---------------------------------------------------------------------------
 
 
@@ -226,6 +261,17 @@ def test_each_view_of_the_case_comes_from_its_own_recipe(samples):
     boxed = demo.sample("orl", "mouth", "poisson", box).descriptors.view("mouth")
     np.testing.assert_array_equal(views["box mouth"][:24], boxed)
     assert np.isnan(views["box mouth"][24:]).all()
+
+
+def test_a_view_has_bona_fide_pictures_then_forgeries_of_each_part_and_gaps(samples):
+    assert audit._kinds("mouth", "eyes") == ["mouth", "random mouth", "eyes", "random eyes"]
+    eyes = demo.sample("orl", "eyes", "poisson", RECIPE)
+    found = audit._stacked("mouth", {"eyes": eyes}, 12)
+    np.testing.assert_array_equal(
+        found[[*range(12), *range(24, 36)]], eyes.descriptors.view("mouth")
+    )
+    assert np.isnan(found[[*range(12, 24), *range(36, 48)]]).all()
+    assert len(found) == 48
 
 
 def test_nothing_is_asked_for_that_the_demo_does_not_make_along(samples, monkeypatch):
@@ -280,16 +326,17 @@ def test_what_was_not_changed_does_not_move(known, few, monkeypatch):
     same = {name: np.tile(known.views[name][few], (len(CHANGES), 1)) for name in NAMES[:2]}
     monkeypatch.setattr(audit, "_changed_mouths", lambda recipe: same)
     found = audit.counterfactuals(RECIPE, (0,))
-    assert {key.partition(".")[0] for key in found} == {
-        f"{encoding}-{side}-{how}"
-        for encoding in ("contextual", "isolated")
-        for side in ("outside", "inside")
-        for how in ("mean", "blur", "noise", "shuffled", "other")
-    }
+    measures = [
+        f"{side}-{how}.{one}" for side, how in CHANGES for one in ("moved", "fakes", "reals")
+    ]
+    measures += [f"outside-less-inside-{how}.moved" for how in SUBSTITUTES]
+    assert [*found] == [
+        f"{coded}-{one}" for coded in ("contextual", "isolated") for one in measures
+    ]
     for key, one in found.items():
         assert (one.value, one.low, one.high, one.coverage) == (0, 0, 0, 1)
         assert one.groups == PEOPLE
-        assert one.items == (PEOPLE if key.endswith(".fakes") else 2 * PEOPLE)
+        assert one.items == (2 * PEOPLE if key.endswith(".moved") else PEOPLE)
 
 
 def read_off(case, views, recipe, seeds, learned):
@@ -313,11 +360,38 @@ def test_shifts_are_in_standard_deviations_of_the_scores_before(known, few, monk
     found = audit.counterfactuals(RECIPE, (0, 1, 2))
     for k, (side, how) in enumerate(CHANGES):
         for encoding in ("contextual", "isolated"):
-            moved, fakes = (found[f"{encoding}-{side}-{how}.{one}"] for one in ("moved", "fakes"))
+            moved, fakes, reals = (
+                found[f"{encoding}-{side}-{how}.{one}"] for one in ("moved", "fakes", "reals")
+            )
             assert moved.value == pytest.approx(1.5 * k)
             assert fakes.value == pytest.approx(-2 * k)
+            assert reals.value == pytest.approx(k)
             gone = encoding == "contextual" and k == 0
             assert moved.coverage == (pytest.approx(1 - 1 / len(few)) if gone else 1)
+            assert reals.coverage == (pytest.approx(1 - 1 / PEOPLE) if gone else 1)
+            assert fakes.coverage == 1
+
+
+def test_outside_and_inside_are_compared_picture_by_picture(known, few, monkeypatch):
+    """A picture without a mouth after either change drops out; no interval where all agree."""
+    monkeypatch.setattr(audit.trials, "held_out", read_off)
+    changed = {}
+    for name in NAMES[:2]:
+        rows = known.views[name][few]
+        own = np.arange(len(few)) * rows[:, 0].std()  # each picture's step is its own, but
+        steps = [own + (side == "outside") * rows[:, 0].std() / 2 for side, _ in CHANGES]
+        changed[name] = np.tile(rows, (len(CHANGES), 1))
+        changed[name][:, 0] += np.concatenate(steps)
+    changed["mouth"][0] = np.nan  # after the first change, outside by the mean
+    monkeypatch.setattr(audit, "_changed_mouths", lambda recipe: changed)
+    found = audit.counterfactuals(RECIPE, (0, 1))
+    for encoding in ("contextual", "isolated"):
+        for how in SUBSTITUTES:
+            less = found[f"{encoding}-outside-less-inside-{how}.moved"]
+            assert (less.value, less.low, less.high) == pytest.approx((0.5, 0.5, 0.5))
+            gone = (encoding, how) == ("contextual", "mean")
+            assert less.coverage == (pytest.approx(1 - 1 / len(few)) if gone else 1)
+            assert less.items == len(few) - gone
 
 
 # -- real faces --------------------------------------------------------------------------------
@@ -387,18 +461,65 @@ def test_a_bona_fide_picture_has_no_forged_pixel(four_people, networks):
         np.testing.assert_array_equal(crop.image, networks.crop(media.read_image(path)).image)
 
 
+def test_a_couples_other_person_lends_a_face_that_is_in_no_forgery_of_this_picture(monkeypatch):
+    def cropped(recipe, part, asked):
+        assert not part  # bona fide
+        return ((SimpleNamespace(image=row), None) for row in np.flatnonzero(asked))
+
+    monkeypatch.setattr(audit, "_cropped", cropped)
+    table, asked = demo.people("orl", RECIPE.seed), audit._few(RECIPE)
+    own, other = table[asked], table.iloc[audit._lent(RECIPE, asked)]
+    np.testing.assert_array_equal(other.group, own.group)
+    np.testing.assert_array_equal(other.person, own.partner)
+    rank = table.groupby("person").cumcount()
+    assert (rank[other.index].to_numpy() != rank[own.index].to_numpy()).all()  # see demo.forge
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_touched_where_a_mask_lies_over_it(four_people, networks, monkeypatch, part):
+    cropped = audit._cropped
+
+    def over(recipe, forged, asked):
+        for crop, _ in cropped(recipe, forged, asked):
+            yield crop, np.isin(networks.parser([crop])[0], regions.part_ids(part))
+
+    monkeypatch.setattr(audit, "_cropped", over)
+    found = audit.EXPERIMENTS["audit-touched"](RECIPE)
+    assert [*found] == [f"{forged}-{one}.touched" for forged in FORGED for one in PARTS]
+    for key, one in found.items():
+        assert 0 <= one.value <= 1
+        assert (one.value == 1) == key.endswith(f"-{part}.touched")
+        assert one.groups == 2
+
+
+def test_of_real_forgeries_the_forged_part_is_touched_most(four_people, networks):
+    found = audit.touched(RECIPE)
+    for forged in FORGED:
+        own, *others = (found[f"{forged}-{part}.touched"].value
+                        for part in (forged, *(one for one in PARTS if one != forged)))  # fmt: skip
+        assert own > 0.9
+        assert all(0 <= one < own for one in others)
+
+
+def test_a_part_without_a_patch_is_not_said_to_be_untouched(four_people, networks, monkeypatch):
+    monkeypatch.setattr(networks, "parser", lambda crops: np.full((len(crops), 280, 280), 6))
+    found = audit.touched(RECIPE)  # all is nose
+    assert np.isnan(found["mouth-mouth.touched"].value)
+    assert 0 < found["mouth-nose.touched"].value < 1
+
+
 @pytest.mark.parametrize("side", ["inside", "outside"])
 @pytest.mark.parametrize("how", ["noise", "other"])
 def test_one_side_is_replaced_and_the_other_stays(side, how):
     rng = np.random.default_rng(0)
-    crops = [faces.Crop(rng.integers(0, 256, (28, 28, 3), np.uint8), None, None) for _ in range(3)]
+    image, other = rng.integers(0, 256, (2, 28, 28, 3), np.uint8)
     inside = np.zeros((28, 28), bool)
     inside[:14, :14] = True
-    found = audit._changed(crops, 2, inside, side, how, rng).image
+    found = audit._changed(faces.Crop(image, None, None), other, inside, side, how, rng).image
     where = inside if side == "inside" else ~inside
-    np.testing.assert_array_equal(found[~where], crops[2].image[~where])
-    assert (found[where] != crops[2].image[where]).mean() > 0.9
-    assert ((found[where] == crops[2].image[where]).all(-1)).mean() < 0.1
+    np.testing.assert_array_equal(found[~where], image[~where])
+    assert (found[where] != image[where]).mean() > 0.9
+    assert (found[where] == other[where]).all() == (how == "other")
 
 
 @pytest.fixture
@@ -435,11 +556,12 @@ def test_pixels_outside_move_isolated_mouths_by_nothing(four_people, tiny, monke
 def test_pixels_outside_move_no_isolated_verdict_of_the_demo():
     found = audit.counterfactuals(recipe.demo(), (0,))
     for key, one in found.items():
-        encoding, side, _ = key.split("-")
         assert one.groups == 20
-        if (encoding, side) == ("isolated", "outside"):
+        if key.startswith("isolated-outside-less-inside"):
+            assert one.high < -0.01
+        elif key.startswith("isolated-outside"):
             assert max(map(abs, (one.value, one.low, one.high))) < 1e-5
-        elif key.endswith(".moved"):
+        elif key.endswith(".moved") and "-less-" not in key:
             assert one.value > 0.01
 
 
@@ -482,6 +604,8 @@ def test_perfect_scores_name_all_and_equal_ones_a_third(localised):
         assert found[f"isolated-{part}.named"].items == REAL
     assert found["isolated.named"].items == 3 * REAL
     assert found["isolated.named"].groups == PEOPLE
+    lead = found["contextual-over-isolated.named"]
+    assert (lead.value, lead.items) == (pytest.approx(2 / 3), 3 * REAL)
 
 
 def test_one_part_that_is_always_the_highest_names_its_own_forgeries_only(localised):
@@ -522,16 +646,20 @@ def test_a_map_is_compared_with_its_rivals_on_the_same_pictures(localised, monke
     np.testing.assert_array_equal(groups, [*range(PEOPLE)] * 3)
     np.testing.assert_array_equal(forged, np.repeat(range(3), PEOPLE))
     for measure, of in maps.items():
-        for name in ("contextual", "isolated"):
-            for rival in ("saliency", "chance"):
-                lead = found[f"{name}-over-{rival}.{measure}"]
-                assert lead.value == pytest.approx(of[name].mean() - of[rival].mean())
-                assert (lead.items, lead.groups) == (rows, PEOPLE)
-                alone = audit.metrics.mean(of[name] - of[rival], groups)
-                assert (lead.low, lead.high) == (alone.low, alone.high)
-    assert found["saliency.pointing"].value == pytest.approx(maps["pointing"]["saliency"].mean())
+        for name, rival in (
+            ("contextual", "isolated"), ("contextual", "saliency"), ("contextual", "chance"),
+            ("isolated", "saliency"), ("isolated", "chance"), ("saliency", "chance"),
+        ):  # fmt: skip
+            lead = found[f"few-{name}-over-{rival}.{measure}"]
+            assert lead.value == pytest.approx(of[name].mean() - of[rival].mean())
+            assert (lead.items, lead.groups) == (rows, PEOPLE)
+            alone = audit.metrics.mean(of[name] - of[rival], groups)
+            assert (lead.low, lead.high) == (alone.low, alone.high)
+        for name, values in of.items():
+            own = found[f"few-{name}.{measure}"]
+            assert (own.value, own.items) == (pytest.approx(values.mean()), rows)
+    assert sum(key.startswith("few-") for key in found) == 3 * (4 + 6)
     assert found["isolated.named"].items == 3 * REAL  # of all forgeries
-    assert found["isolated-couples.named"].items == rows
 
 
 def test_maps_of_real_forgeries_point_where_their_scores_say(four_people, networks, monkeypatch):
@@ -565,6 +693,23 @@ def test_maps_of_real_forgeries_point_where_their_scores_say(four_people, networ
     np.testing.assert_allclose(found["named"]["chance"], 1 / 3)
 
 
+def test_the_overlap_takes_as_many_patches_as_the_forged_part_has(
+    four_people, networks, monkeypatch
+):
+    forged = np.repeat(range(3), 2)
+    monkeypatch.setattr(audit, "_saliency", lambda *given: np.ones((6, 20, 20)))
+    scores = {"contextual": np.eye(3)[forged][None]}
+    found = audit._pointed(RECIPE, scores, np.array([0, 1] * 3), forged)["overlap"]["contextual"][0]
+    asked = audit._few(RECIPE)
+    seen = [(part, one) for part in FORGED for one in audit._cropped(RECIPE, part, asked)]
+    for (part, (crop, mask)), overlap in zip(seen, found, strict=True):
+        labels = indexing.patch_labels(networks.parser([crop]), (20, 20))[0]
+        share = localisation.forged_share(mask[None], (20, 20))[0]
+        own = np.isin(labels, regions.part_ids(part))
+        hit = share[own].sum()
+        assert overlap == pytest.approx(hit / (own.sum() + share.sum() - hit))
+
+
 def test_saliency_is_that_of_a_probe_that_never_met_the_person(known, monkeypatch):
     monkeypatch.setattr(demo, "networks", lambda recipe: chain(grid=(2, 2)))
     learned, fit = [], probing.fit
@@ -591,6 +736,7 @@ def test_saliency_is_that_of_a_probe_that_never_met_the_person(known, monkeypatc
 
 
 def test_a_part_without_a_patch_has_no_heat():
-    labels = np.array([[[7, 9], [6, 6]]], np.uint8)  # lips and nose, no eye
-    heat = audit._hottest(np.array([[[1.0, 3.0], [4.0, 6.0]]]), labels)
-    np.testing.assert_array_equal(heat, [[2, np.nan, 5]])
+    mouth, eyes, nose = [[1, 1], [0, 0]], [[0, 0], [0, 0]], [[0, 0], [1, 0]]
+    heat = np.array([[[1.0, 3.0], [4.0, -np.inf]]])
+    found = audit._hottest(heat, np.array([[mouth, eyes, nose]], bool))
+    np.testing.assert_array_equal(found, [[2, np.nan, 4]])

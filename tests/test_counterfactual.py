@@ -6,7 +6,7 @@ import skimage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seglib.counterfactual import BLUR, SUBSTITUTES, NoOtherFace, WrongSize, substituted
+from seglib.counterfactual import BLUR, CHANGES, SUBSTITUTES, NoOtherFace, WrongSize, substituted
 from seglib.errors import UnknownName
 
 FACE = np.ascontiguousarray(skimage.data.astronaut()[20:220, 120:320])
@@ -81,6 +81,11 @@ def test_the_generator_alone_decides_between_two_substitutes(how):
     np.testing.assert_array_equal(replaced(FACE, PART, how, 1), replaced(FACE, PART, how, 1))
     differs = (replaced(FACE, PART, how, 1) != replaced(FACE, PART, how, 2)).any()
     assert differs == (how in ("noise", "shuffled"))
+
+
+def test_each_substitute_is_put_on_either_side_once():
+    assert len(CHANGES) == 2 * len(SUBSTITUTES)
+    assert set(CHANGES) == {(side, how) for how in SUBSTITUTES for side in ("inside", "outside")}
 
 
 # -- what each one is --------------------------------------------------------------------------

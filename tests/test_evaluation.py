@@ -284,6 +284,28 @@ def test_descriptors_of_another_recipe_are_refused_with_every_field(filled, tmp_
     assert "backbone" in str(caught.value)
 
 
+def test_of_a_decision_that_a_card_does_not_know_the_default_was_taken(filled, tmp_path):
+    store, table = filled
+    card = json.loads(json.dumps(evaluation.card(table, store, "mouth", RECIPE)))
+    for decision in ("encoding", "layer", "pooling"):  # came with chapter 04
+        del card["recipe"][decision]
+    evaluation.fits(card, store)
+    other = Store(tmp_path, RECIPE.but(pooling="max", layer=-4), NETWORKS)
+    with pytest.raises(BadProbe) as caught:
+        evaluation.fits(card, other)
+    assert "pooling is 'mean' for the probe and 'max' for the descriptors" in str(caught.value)
+    assert "layer is -1 for the probe and -4 for the descriptors" in str(caught.value)
+    assert "encoding" not in str(caught.value)
+
+
+def test_a_card_that_does_not_name_a_network_fits_none(filled):
+    store, table = filled
+    card = evaluation.card(table, store, "mouth", RECIPE)
+    card["networks"] = {name: one for name, one in NETWORKS.items() if name != "parser"}
+    with pytest.raises(BadProbe, match="parser is None for the probe and 'p' for the descriptors"):
+        evaluation.fits(card, store)
+
+
 # -- other people's scores ------------------------------------------------------------------------
 
 

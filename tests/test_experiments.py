@@ -132,6 +132,21 @@ def test_a_leak_of_people_is_counted(monkeypatch):
     assert experiments._on_both_sides(recipe.demo(), seeds=(0,)) == 40
 
 
+def test_a_leak_in_the_audit_alone_counts_too(monkeypatch):
+    """Also under a seed that only the audit has."""
+    monkeypatch.setattr(experiments, "WITHIN", ())
+    monkeypatch.setattr(experiments, "TRANSFERS", ())
+    folds = experiments.probing.outer_folds
+
+    def leak(labels, groups, recipe, seeds):
+        everyone, last = folds(labels, groups, recipe, seeds), list(seeds).index(4)
+        everyone[last] = np.arange(len(labels)) % recipe.folds
+        return everyone
+
+    monkeypatch.setattr(experiments.probing, "outer_folds", leak)
+    assert experiments._on_both_sides(recipe.demo(), seeds=(0,)) == 3 * 5 * 40  # parts, folds
+
+
 def test_a_self_blend_shows_nobody_else():
     shown = experiments._shown(("csu", "mouth", "self-blend"), recipe.demo())
     assert (shown[:, 0] == shown[:, 1]).all()

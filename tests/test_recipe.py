@@ -99,13 +99,19 @@ def test_a_value_that_decides_nothing_is_refused(field, value, expected):
 
 @pytest.mark.parametrize(
     ("rule", "hint"),
-    [("touch", "did you mean 'touched'"), (1.0, "0.5"), (-0.1, "0.5"), (0, "0.5"),
-     (float("nan"), "0.5"), (True, "0.5")],
+    [("touch", "did you mean 'touched'"), ("bx", "did you mean 'box'"), (1.0, "0.5"), (1, "0.5"),
+     (-0.1, "0.5"), (float("nan"), "0.5"), (True, "0.5")],
 )  # fmt: skip
 def test_a_patch_rule_is_a_name_or_a_share(rule, hint):
     with pytest.raises(UnknownName, match=r"unknown patch_rule .* a share in \[0, 1\)") as caught:
         recipe.demo().but(patch_rule=rule)
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0, 0.0, 0.5])
+def test_a_share_may_be_a_whole_number(share):
+    assert recipe.demo().but(patch_rule=share).patch_rule == share
+    assert not recipe.demo().but(patch_rule=share).partitions
 
 
 @pytest.mark.parametrize("rule", [*recipe.PATCH_RULES, 0.0, 0.25, 0.99])
