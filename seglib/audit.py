@@ -220,7 +220,8 @@ def touched(recipe: Recipe, seeds: Sequence[int] = ()) -> dict[str, Interval]:
             own = np.isin(labels, regions.part_ids(part))
             with np.errstate(invalid="ignore"):  # a part without a patch abstains: 0 / 0
                 hit = (own & (share > 0)).sum((1, 2)) / own.sum((1, 2))
-            found[f"{forged}-{part}.touched"] = _mean(hit, groups)
+            if not np.isnan(hit).all():
+                found[f"{forged}-{part}.touched"] = _mean(hit, groups)
     return found
 
 

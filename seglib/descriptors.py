@@ -151,8 +151,20 @@ class Descriptors:
 
     @classmethod
     def joined(cls, several: Iterable[Descriptors]) -> Descriptors:
-        """Rows of all, one after the other; all of one layout."""
+        """Rows of all, one after the other.
+
+        Raises
+        ------
+        OtherPart
+            They are of several layouts.
+        """
         several = list(several)
+        layouts = {one.layout for one in several}
+        if len(layouts) > 1:
+            raise OtherPart(
+                f"descriptors of {len(layouts)} layouts were to be joined: "
+                f"{sorted(map(str, layouts))}; expected one. Join those of one region and pooling."
+            )
         columns = zip(*(one._arrays() for one in several), strict=True)
         return cls(*map(np.concatenate, columns), several[0].layout)
 

@@ -155,10 +155,11 @@ def partial_pools(
     if pooling == "max":
         found = np.full((*counts.shape, tokens.shape[-1]), np.nan, np.float32)
         crop, _, place = members.reshape(*counts.shape, -1).nonzero()
-        filled = counts.numpy()[counts > 0]
+        some = counts.numpy() > 0
+        filled = counts.numpy()[some]
         if len(filled):  # tokens stand set by set: each begins where those before it end
             starts = filled.cumsum() - filled
-            found[counts > 0] = np.maximum.reduceat(tokens.numpy()[crop, place], starts)
+            found[some] = np.maximum.reduceat(tokens.numpy()[crop, place], starts)
         return found, counts.numpy()
     if pooling == "mean+std":
         tokens = torch.cat([tokens, tokens**2], -1)
@@ -171,7 +172,9 @@ def combined(
     """``(B, K, W)`` partial pools of disjoint sets -> one descriptor over all K, see `pool`."""
     total = counts.sum(1)
     if pooling == "max":
-        return np.fmax.reduce(pools, axis=1), total
+        highest = np.where(counts[..., None] > 0, pools, -np.inf).max(1).astype(np.float32)
+        highest[total == 0] = np.nan
+        return highest, total
     with np.errstate(invalid="ignore"):  # 0 / 0 is the missing value that we want
         means = pools.sum(1) / total[:, None]
     if pooling == "mean+std":

@@ -207,8 +207,8 @@ def test_shuffled_labels_are_dealt_inside_each_group_and_leave_nothing_to_find(k
         assert dealt.labels[rows & (known.groups == group)].sum() == EACH
     assert list(found.views) == [prefix + part for part in FORGED for prefix in ("", "isolated ")]
     assert found.title == "shuffled labels: mouth forged"
-    for view in found.views:
-        assert found.auc(view).low < 0.5 < found.auc(view).high
+    # Undealt, the mouth tells every forgery; of a dozen people chance leaves much.
+    assert max(found.auc(view).value for view in ("mouth", "isolated mouth")) < 0.8
     assert known.labels.sum() == 3 * REAL  # the case itself stays as it is
 
 
@@ -501,11 +501,19 @@ def test_of_real_forgeries_the_forged_part_is_touched_most(four_people, networks
         assert all(0 <= one < own for one in others)
 
 
-def test_a_part_without_a_patch_is_not_said_to_be_untouched(four_people, networks, monkeypatch):
-    monkeypatch.setattr(networks, "parser", lambda crops: np.full((len(crops), 280, 280), 6))
-    found = audit.touched(RECIPE)  # all is nose
-    assert np.isnan(found["mouth-mouth.touched"].value)
-    assert 0 < found["mouth-nose.touched"].value < 1
+def test_a_face_without_a_part_is_left_out_rather_than_called_untouched(
+    four_people, networks, monkeypatch
+):
+    def parser(crops):
+        labels = parsing.load("mesh")(crops)
+        labels[0] = regions.label_id("nose")  # all of the first face
+        return labels
+
+    monkeypatch.setattr(networks, "parser", parser)
+    found = audit.touched(RECIPE)
+    assert found["mouth-mouth.touched"].coverage == 0.5
+    assert found["mouth-mouth.touched"].value > 0.9
+    assert found["mouth-nose.touched"].coverage == 1
 
 
 @pytest.mark.parametrize("side", ["inside", "outside"])

@@ -265,3 +265,12 @@ def test_a_save_that_fails_leaves_nothing_behind(tmp_path):
     with pytest.raises(IsADirectoryError):
         made_up().save(tmp_path / "rows.parquet")
     assert [p.name for p in tmp_path.iterdir()] == ["rows.parquet"]
+
+
+def test_descriptors_of_several_layouts_are_not_joined():
+    mouth, eyes = (
+        Descriptors.missing(["NoFace: nobody"], WIDTH, descriptors.Layout(part))
+        for part in ("mouth", "eyes")
+    )
+    with pytest.raises(descriptors.OtherPart, match="2 layouts were to be joined"):
+        Descriptors.joined([mouth, eyes])

@@ -128,9 +128,6 @@ def test_an_unknown_part_is_refused():
 # -- pools -------------------------------------------------------------------------------------
 
 POOLINGS = recipe.CHOICES["pooling"]
-ONE_SET_OF_ONE_CROP = pytest.mark.xfail(
-    strict=True, reason="the maximum of one set of one crop: partial_pools indexes by a tensor"
-)
 
 
 def plainly(tokens, pooling):
@@ -164,7 +161,6 @@ def labelled_tokens(draw, whole=True):
     return torch.from_numpy(tokens.astype(np.float32)), labels
 
 
-@ONE_SET_OF_ONE_CROP
 @given(labelled_tokens(whole=False), st.sampled_from(POOLINGS), st.integers(0, 9))
 @example((torch.ones(1, 1, 1, 1), np.zeros((1, 1, 1), np.uint8)), "max", 0)
 def test_pooling_is_what_numpy_says_of_the_kept_tokens(labelled, pooling, seed):
@@ -193,7 +189,6 @@ def test_sums_of_disjoint_sets_add_up_exactly(labelled):
         np.testing.assert_array_equal(counts[:, label], inside.sum((1, 2)).numpy())
 
 
-@ONE_SET_OF_ONE_CROP
 @given(labelled_tokens(), st.sampled_from(sorted(regions.PARTS)), st.sampled_from(POOLINGS))
 @example((torch.ones(1, 1, 1, 1), np.zeros((1, 1, 1), np.uint8)), "nose", "max")
 def test_any_union_of_sets_recombines_exactly(labelled, part, pooling):
@@ -225,9 +220,7 @@ def test_labels_are_disjoint_sets_that_leave_nothing_out(labelled):
     np.testing.assert_array_equal(members.argmax(1), labels)
 
 
-@pytest.mark.parametrize(
-    "pooling", ["mean", pytest.param("max", marks=ONE_SET_OF_ONE_CROP), "mean+std"]
-)
+@pytest.mark.parametrize("pooling", ["mean", "max", "mean+std"])
 def test_one_token_is_its_own_mean_and_maximum_and_deviates_by_nothing(pooling):
     tokens = torch.tensor([3.3, -12.7, 1e-3, 100.0]).expand(1, 2, 2, 4)
     kept = np.zeros((1, 2, 2), bool)
@@ -269,9 +262,7 @@ def test_what_belongs_to_no_set_may_be_nan(pooling):
     "pooling",
     [
         "mean",
-        pytest.param(
-            "max", marks=pytest.mark.xfail(strict=True, reason="combined() takes np.fmax of sets")
-        ),
+        "max",
         "mean+std",
     ],
 )
