@@ -1,22 +1,21 @@
 """What it costs to encode only the patches of one part, against encoding the whole crop.
 
 Faces are the demo's, and so are their label maps: the counts are ragged as they are in life. A
-batch is timed both ways, one after the other in one process, so that the machine's moods meet
-both; the median over such pairs is the figure. Padding is the share of the tokens sent through the
-blocks that stand for no patch. The weights of DINOv3 are random: speed does not depend on them, and
-none need be downloaded.
+batch is timed both ways, one after the other in one process; the median over such pairs is the
+figure. Seconds are the processor's, of one thread: others on the machine take none of them, and no
+thread waits for another. Padding is the share of the tokens sent through the blocks that stand for
+no patch. The weights of DINOv3 are random: speed does not depend on them, and none need be
+downloaded.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from seglib import __version__, assets, backbones, devices, faces, indexing, med
 from seglib.backbones import Encoder
 from seglib.faces import Crop
 
+DEVICE = "cpu"
 ENCODINGS = {"isolated": True, "isolated-bare": False}  # whether CLS and registers enter
 PARTS = ("mouth", "eyes", "brows", "nose")
 # encoder, pixels of the square crop, crops a batch, parts, pairs of timings
@@ -52,11 +52,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, help="pairs of timings (default: 5; of ViT-L one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     found = {
         "seglib": __version__,
         "torch": torch.__version__,
-        "device": devices.choose(),
-        "cores": os.cpu_count(),
+        "device": DEVICE,
         "threads": torch.get_num_threads(),
         "cases": {},
     }
@@ -73,7 +73,7 @@ def main() -> None:
 def build(name: str) -> Encoder:
     """The embedded encoder, or one of DINOv3 ViT-L's shape."""
     if name in backbones.EMBEDDED:
-        return backbones.load(name)
+        return backbones.load(name, DEVICE)
     devices.let_torchvision_import()
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
@@ -84,7 +84,7 @@ def build(name: str) -> Encoder:
         num_attention_heads=16,
         num_register_tokens=4,
     )
-    return Encoder(DINOv3ViTModel(config))
+    return Encoder(DINOv3ViTModel(config), DEVICE)
 
 
 def portraits(side: int, count: int) -> list[Crop]:
@@ -102,15 +102,13 @@ def measure(
     kept = {part: indexing.keep(maps, grid, part) for part in parts}
     whole, ratios = [], {(part, name): [] for part in parts for name in ENCODINGS}
     rounds = tqdm(range(-1, pairs), case, unit="round")  # the first one warms up
-    for number, part in product(rounds, parts):
-        rounds.set_postfix_str(part)
-        contextual = seconds(partial(encoder, crops))
-        for name, specials in ENCODINGS.items():
-            alone = seconds(partial(encoder.isolated, crops, kept[part], specials))
-            if number >= 0:
-                ratios[part, name].append(contextual / alone)
-        if number >= 0:
-            whole.append(contextual)
+    for number in rounds:
+        for part in parts:
+            contextual = seconds(partial(encoder, crops))
+            whole += [contextual] * (number >= 0)
+            for name, specials in ENCODINGS.items():
+                alone = seconds(partial(encoder.isolated, crops, kept[part], specials))
+                ratios[part, name] += [contextual / alone] * (number >= 0)
     return {
         "crops": len(crops),
         "patches": int(np.prod(grid)),
@@ -133,10 +131,10 @@ def measure(
 
 
 def seconds(encode: Callable) -> float:
-    """How long one call takes, the device waited for."""
-    start = time.perf_counter()
-    encode()  # its tokens are on the CPU, so the device is done
-    return time.perf_counter() - start
+    """How long the processor is busy with one call."""
+    start = time.process_time()
+    encode()
+    return time.process_time() - start
 
 
 def padding(encoder: Encoder, crops: list[Crop], kept: np.ndarray, specials: bool) -> float:
