@@ -131,7 +131,9 @@ def case(recipe: Recipe) -> Case:
         alone = recipe.but(encoding="isolated", region=part)
         own = {forged: demo.sample(DATASET, forged, BLEND, alone) for forged in FORGED}
         views |= {ISOLATED + view: _stacked(view, own, count) for view in _kinds(part)}
-    box = {"mouth": demo.sample(DATASET, "mouth", BLEND, recipe.but(patch_rule="box"))}
+    box = {
+        "mouth": demo.sample(DATASET, "mouth", BLEND, recipe.but(patch_rule="box", region="mouth"))
+    }
     views["box mouth"] = _stacked("mouth", box, count)
     return Case(
         DATASET,

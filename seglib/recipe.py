@@ -77,7 +77,7 @@ class Recipe:
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
 
-        share = not isinstance(self.patch_rule, str) and 0 <= self.patch_rule < 1
+        share = type(self.patch_rule) in (int, float) and 0 <= self.patch_rule < 1
         if self.patch_rule not in PATCH_RULES and not share:
             raise unknown_name(
                 "patch_rule", self.patch_rule, (*PATCH_RULES, "a share in [0, 1), say 0.5")

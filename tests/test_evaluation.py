@@ -301,8 +301,8 @@ def test_of_a_decision_that_a_card_does_not_know_the_default_was_taken(filled, t
 def test_a_card_that_does_not_name_a_network_fits_none(filled):
     store, table = filled
     card = evaluation.card(table, store, "mouth", RECIPE)
-    card["networks"] = {name: one for name, one in NETWORKS.items() if name != "width"}
-    with pytest.raises(BadProbe, match="width is None for the probe and 4 for the descriptors"):
+    card["networks"] = {name: one for name, one in NETWORKS.items() if name != "parser"}
+    with pytest.raises(BadProbe, match="parser is None for the probe and 'p' for the descriptors"):
         evaluation.fits(card, store)
 
 
