@@ -14,6 +14,7 @@ import os
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,7 @@ from seglib import clips, devices, extraction, faces, manifest, recipe, video
 from seglib.extraction import Extractor
 
 NETWORKS = ("detector", "parser", "backbone")
+RUNS = ("batch", "parse", "layers", "isolated")  # the methods by which the chain asks them
 EXAMPLES = """\
 examples:
   python benchmarks/extraction_overhead.py
@@ -37,21 +39,18 @@ class Recorded:
         self.network, self.asked, self.seconds = network, [], 0.0
 
     def __getattr__(self, name):
-        return getattr(self.network, name)
+        found = getattr(self.network, name)
+        return partial(self._ask, found) if name in RUNS else found
 
-    def __call__(self, batch):
+    def __call__(self, *given):
         """Ask the network, and remember it."""
-        return self._ask(self.network, batch)
+        return self._ask(self.network, *given)
 
-    def batch(self, images):
-        """The same; only detectors have this one."""
-        return self._ask(self.network.batch, images)
-
-    def _ask(self, network, batch):
+    def _ask(self, network, *given):
         start = time.perf_counter()
-        answer = network(batch)
+        answer = network(*given)
         self.seconds += time.perf_counter() - start
-        self.asked.append((network, batch))
+        self.asked.append((network, given))
         return answer
 
 
@@ -118,8 +117,8 @@ def pair(plain: Extractor, table: pd.DataFrame, stores: Path) -> tuple[float, fl
     extraction.extract(table, extractor, stores)
     whole = time.perf_counter() - start
     start = time.perf_counter()
-    for network, batch in (call for one in recorded for call in one.asked):
-        network(batch)
+    for network, given in (call for one in recorded for call in one.asked):
+        network(*given)
     alone = time.perf_counter() - start
     return whole, alone, sum(one.seconds for one in recorded)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache, partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from seglib import demo, evaluation, probing, trials
 from seglib.demo import Sample
 from seglib.evaluation import Scores
 from seglib.probing import SEEDS, HeldOut
-from seglib.recipe import Recipe
+from seglib.recipe import CHOICES, Recipe
 
 FORGED = ("orl", "mouth", "poisson")
 # Two axes take another look at every picture, which takes minutes: they are measured on the
@@ -28,29 +28,34 @@ FORGED = ("orl", "mouth", "poisson")
 LOOKS = ("input-size", "backbone")
 SMALLER = ("csu", "mouth", "feathered")
 BLOCKS = 12  # of the demo's encoder
+NAMES = {
+    "largest": "largest share",
+    0.25: "more than a quarter",
+    0.75: "more than three quarters",
+    "mean+std": "mean and deviation",
+    **{layer: f"block {BLOCKS + 1 + layer}" for layer in range(-BLOCKS, 0)},
+}
+
+
+def _alternatives(field: str) -> dict[str, dict]:
+    """The recipe's own choice, then those that the demo makes along, by what readers call them."""
+    own = next(one.default for one in fields(Recipe) if one.name == field)
+    return {NAMES.get(one, one): {field: one} for one in (own, *demo.AXES[field])}
+
+
 # By axis and alternative, what it changes in the recipe.
 AXES: Mapping[str, Mapping[str, Mapping]] = {
-    "patch-rule": {
-        "largest share": {"patch_rule": "largest"},
-        "touched": {"patch_rule": "touched"},
-        "more than a quarter": {"patch_rule": 0.25},
-        "more than three quarters": {"patch_rule": 0.75},
-        "box": {"patch_rule": "box"},
-    },
+    "patch-rule": _alternatives("patch_rule"),
     "input-size": {
         f"{side} pixels": {"crop_size": side, "input_size": side} for side in (280, 140, 224)
     },
-    "pooling": {
-        "mean": {"pooling": "mean"},
-        "max": {"pooling": "max"},
-        "mean and deviation": {"pooling": "mean+std"},
-    },
+    "pooling": _alternatives("pooling"),
     "conditioning": {
         name: {"conditioning": name}
         for name in ("standardise", "none", "l2", "layernorm", "ln-affine")
     },
-    "layer": {f"block {BLOCKS + 1 + layer}": {"layer": layer} for layer in (-1, -4, -7, -10)},
-    "encoding": {name: {"encoding": name} for name in ("contextual", "isolated", "isolated-bare")},
+    "layer": _alternatives("layer"),
+    "encoding": {name: {"encoding": name} for name in CHOICES["encoding"]},
     # Random weights are a control; they do not stand for FaRL, which only the paper's mode has.
     "backbone": {
         "trained": {"backbone": "dinov2-s"},

@@ -169,10 +169,11 @@ def _items(sample: demo.Sample, part: str) -> list[str]:
 @cache
 def trained(recipe: Recipe, part: str, seeds: tuple[int, ...]) -> Scores:
     """Scores of all pictures by probes that learned one part's forgeries, with the controls."""
-    views = [view_name(one, encoding) for one in (part, *PARTS) for encoding in ENCODINGS]
-    views += [view_name(f"random {part}", encoding) for encoding in ENCODINGS]
-    views += [view for view in (f"box {part}",) if view in case(recipe).views]
-    return case(recipe).scores(part, list(dict.fromkeys(views)), recipe, seeds)
+    of = (part, *(one for one in PARTS if one != part), f"random {part}")
+    views = [view_name(one, encoding) for one in of for encoding in ENCODINGS]
+    if part == "mouth":
+        views.append("box mouth")
+    return case(recipe).scores(part, views, recipe, seeds)
 
 
 def matrix(part: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
@@ -195,11 +196,8 @@ def elsewhere(learned: str, forged: str, recipe: Recipe, seeds: Sequence[int] = 
 def shuffled(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
     """The control of the matrix: labels dealt out anew inside each couple, forged mouths."""
     known, rng = case(recipe), np.random.default_rng(recipe.seed)
-    rows = np.flatnonzero(np.isin(known.forged, ("", "mouth")))
-    dealt = known.labels.copy()
-    for group in np.unique(known.groups):
-        members = rows[known.groups[rows] == group]
-        dealt[members] = rng.permutation(dealt[members])
+    rows = np.isin(known.forged, ("", "mouth"))
+    dealt = trials.dealt(known.labels, known.groups, rng, rows)
     views = [view_name(part, encoding) for part in FORGED for encoding in ENCODINGS]
     other = replace(known, labels=dealt, name="shuffled labels")
     return other.tested_on(other.scores("mouth", views, recipe, seeds), "mouth")

@@ -283,9 +283,9 @@ def fits(card: dict, store: Store) -> None:
     theirs |= dict.fromkeys(store.networks) | card["networks"]
     free = store.recipe.afterwards | {"seed", "frames", "face_choice", "precision"}
     differ = [
-        f"{name} is {theirs.get(name)!r} for the probe and {ours[name]!r} for the descriptors"
+        f"{name} is {theirs[name]!r} for the probe and {ours[name]!r} for the descriptors"
         for name in ours
-        if name not in free and ours[name] != theirs.get(name)
+        if name not in free and ours[name] != theirs[name]
     ]
     if differ:
         raise probing.BadProbe(

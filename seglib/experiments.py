@@ -78,10 +78,7 @@ def _transferred(
 def _shuffled(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
     """Labels dealt out anew inside each group: what is still found is a leak."""
     here, rng = demo.sample(*WITHIN[0], recipe), np.random.default_rng(recipe.seed)
-    dealt = here.labels.copy()
-    for group in np.unique(here.groups):
-        members = np.flatnonzero(here.groups == group)
-        dealt[members] = rng.permutation(dealt[members])
+    dealt = trials.dealt(here.labels, here.groups, rng)
     return trials.within(
         replace(here, labels=dealt, name="shuffled labels"), [here.part], recipe, seeds
     )

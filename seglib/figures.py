@@ -114,23 +114,7 @@ def show_aucs(table: pd.DataFrame, title: str) -> None:
     import plotly.graph_objects as go
 
     rows = table.iloc[::-1]
-    figure = go.Figure(
-        go.Scatter(
-            x=rows.auc,
-            y=list(rows.index),
-            mode="markers",
-            marker={"size": 11, "color": ACCENT},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                # A percentile interval may end a hair short of its estimate.
-                "array": (rows.high - rows.auc).clip(0),
-                "arrayminus": (rows.auc - rows.low).clip(0),
-                "color": INK,
-            },
-            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-        )
-    )
+    figure = go.Figure(_dots(rows.auc, list(rows.index), rows, {"size": 11}, ".3f"))
     figure.add_vline(x=0.5, line={"color": CHANCE, "dash": "dot"}, annotation_text="chance")
     figure.update_layout(
         title=title,
@@ -153,26 +137,9 @@ def show_changes(tables: Mapping[str, pd.DataFrame], title: str) -> None:
 
     rows = _changes(tables).iloc[::-1]
     resolved = (rows.low > 0) | (rows.high < 0)
-    figure = go.Figure(
-        go.Scatter(
-            x=rows.change,
-            y=[list(level) for level in zip(*rows.index, strict=True)],
-            mode="markers",
-            marker={
-                "size": 10,
-                "color": ACCENT,
-                "symbol": np.where(resolved, "circle", "circle-open"),
-            },
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": (rows.high - rows.change).clip(0),
-                "arrayminus": (rows.change - rows.low).clip(0),
-                "color": INK,
-            },
-            hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
-        )
-    )
+    names = [list(level) for level in zip(*rows.index, strict=True)]
+    marker = {"size": 10, "symbol": np.where(resolved, "circle", "circle-open")}
+    figure = go.Figure(_dots(rows.change, names, rows, marker, "+.3f"))
     figure.add_vline(x=0, line={"color": CHANCE, "dash": "dot"})
     figure.update_layout(
         title=title,
@@ -283,6 +250,27 @@ def described(table: pd.DataFrame) -> str:
     return "; ".join(
         f"{view} AUC {row.auc:.3f}, interval {row.low:.3f} to {row.high:.3f}"
         for view, row in table.iterrows()
+    )
+
+
+def _dots(values: pd.Series, names: list, ends: pd.DataFrame, marker: Mapping, digits: str):
+    """A dot a row with its interval, whose ends are the columns low and high."""
+    import plotly.graph_objects as go
+
+    return go.Scatter(
+        x=values,
+        y=names,
+        mode="markers",
+        marker={"color": ACCENT, **marker},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            # A percentile interval may end a hair short of its estimate.
+            "array": (ends.high - values).clip(0),
+            "arrayminus": (values - ends.low).clip(0),
+            "color": INK,
+        },
+        hovertemplate=f"%{{y}}: %{{x:{digits}}}<extra></extra>",
     )
 
 

@@ -40,6 +40,8 @@ def held_out(
 
     Parameters
     ----------
+    sample
+        Or whatever has its name, labels, groups and items, say an `audit.Case`.
     views : mapping of (N, W)
         By name; rows of NaN where there is no descriptor.
     learned : (N,) bool, optional
@@ -92,6 +94,24 @@ def across(
         title=title,
         seconds=time.monotonic() - started,
     )
+
+
+def dealt(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    rng: np.random.Generator,
+    among: np.ndarray | None = None,
+) -> np.ndarray:
+    """Labels dealt out anew inside each group, ``(N,)``: what is still found is a leak.
+
+    among ``(N,)`` bool: only the labels of these items.
+    """
+    found = labels.copy()
+    rows = np.arange(len(labels)) if among is None else np.flatnonzero(among)
+    for group in np.unique(groups):
+        members = rows[groups[rows] == group]
+        found[members] = rng.permutation(found[members])
+    return found
 
 
 def _at_once(train: Callable, cases: Sequence[tuple], title: str) -> list:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from book import build
-from seglib import devices, recipe
+from seglib import assets, devices, recipe
 
 
 def pytest_addoption(parser):
@@ -36,6 +36,17 @@ def index(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     return tmp_path / "index"
+
+
+@pytest.fixture
+def four_people(tmp_path, monkeypatch):
+    """Four of ORL's people, so two couples, one picture each; a cache beside the real assets."""
+    for name in assets.ASSETS:
+        (tmp_path / name).symlink_to(assets.fetch(name))
+    monkeypatch.setenv("SEGLIB_CACHE", str(tmp_path))
+    few = assets.pictures("orl")[:40:10]
+    monkeypatch.setattr(assets, "pictures", lambda name: few)
+    return tmp_path / "demo"
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from samples import made_up
 
 from seglib import (
     alignment,
-    assets,
     audit,
     demo,
     faces,
@@ -395,17 +394,6 @@ def test_outside_and_inside_are_compared_picture_by_picture(known, few, monkeypa
 
 
 # -- real faces --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def four_people(tmp_path, monkeypatch):
-    """Four people, so two couples, one picture each, and a cache of their own."""
-    for name in assets.ASSETS:
-        (tmp_path / name).symlink_to(assets.fetch(name))
-    monkeypatch.setenv("SEGLIB_CACHE", str(tmp_path))
-    few = assets.pictures("orl")[:40:10]
-    monkeypatch.setattr(assets, "pictures", lambda name: few)
-    return tmp_path / "demo"
 
 
 def chain(grid=(20, 20)):

@@ -110,17 +110,11 @@ def test_an_unknown_blend_gets_a_suggestion(detector):
 # -- samples and their cache -------------------------------------------------------------------
 
 
-@pytest.fixture
-def four_people(tmp_path, monkeypatch):
-    """Four people, one picture each, and a cache of their own beside the real assets."""
-    for name in assets.ASSETS:
-        (tmp_path / name).symlink_to(assets.fetch(name))
-    monkeypatch.setenv("SEGLIB_CACHE", str(tmp_path))
-    few = assets.pictures("orl")[:40:10]
-    monkeypatch.setattr(assets, "pictures", lambda name: few)
-    monkeypatch.setattr(demo, "ISOLATED", ("mouth",))  # of what chapters ask beside, a few
+@pytest.fixture(autouse=True)
+def little_beside(monkeypatch):
+    """Of what chapters ask beside, a few."""
+    monkeypatch.setattr(demo, "ISOLATED", ("mouth",))
     monkeypatch.setattr(demo, "AXES", {"layer": (-4,), "patch_rule": ("box",)})
-    return tmp_path / "demo"
 
 
 def never(*_):
