@@ -30,7 +30,8 @@ book: assets ## run every notebook and build the book into _build/html
 	@$(TOOK)
 
 test: assets ## run the whole test suite, which builds the book too (its page tests need Chromium)
-	@$(PY) -m pytest --runslow $(ARGS)
+	@OMP_WAIT_POLICY=passive $(PY) -m pytest --runslow --numprocesses logical --maxprocesses 4 \
+	  --dist loadgroup $(ARGS)
 	@$(TOOK)
 
 results: assets ## run every notebook and make its numbers the published ones (results/)

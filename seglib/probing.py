@@ -31,7 +31,7 @@ from safetensors import numpy as tensors
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
-from sklearn.model_selection import PredefinedSplit, StratifiedGroupKFold, cross_val_predict
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler, normalize
 from sklearn.utils.class_weight import compute_sample_weight
@@ -209,14 +209,8 @@ def fit(
     first, which, frames = _frames(videos, labels, groups)
     labelled, tested_in = labels[first], folds[first]
     weights = (compute_sample_weight("balanced", labelled) / frames)[which]
-    held_out = {}
-    for C in sorted(recipe.c_grid):
-        pipeline = _pipeline(recipe.conditioning, C)
-        logits = cross_val_predict(
-            pipeline, rows, labels, cv=PredefinedSplit(folds), method="decision_function",
-            params=_weighting(pipeline, weights),
-        )  # fmt: skip
-        held_out[C] = np.bincount(which, logits) / frames
+    logits = _held_out_logits(recipe, rows, labels, weights, folds)
+    held_out = {C: np.bincount(which, found) / frames for C, found in logits.items()}
     C = max(held_out, key=lambda C: _auc(labelled, held_out[C], tested_in))
     slope, offset = _calibration(labelled, held_out[C])
     threshold = _threshold(labelled, slope * held_out[C] + offset)
@@ -350,6 +344,28 @@ def _frames(
             "of each. Give every video an identifier of its own, never a file stem."
         )
     return first, which, frames
+
+
+def _held_out_logits(
+    recipe: Recipe, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, folds: np.ndarray
+) -> dict[float, np.ndarray]:
+    """Logits of all rows ``(N,)`` by probes trained on the other folds; by C, ascending.
+
+    What scikit-learn's ``cross_val_predict`` would give for each C, in half its time: a fold's
+    rows are conditioned once for all of them.
+    """
+    logits = {C: np.zeros(len(rows)) for C in sorted(recipe.c_grid)}
+    for fold in np.unique(folds):
+        test = folds == fold
+        known, unseen = rows[~test], rows[test]
+        for step in map(clone, CONDITIONINGS[recipe.conditioning]):
+            takes = has_fit_parameter(step, "sample_weight")
+            known = step.fit_transform(known, **{"sample_weight": weights[~test]} if takes else {})
+            unseen = step.transform(unseen)
+        for C, found in logits.items():
+            classifier = _classifier(C).fit(known, labels[~test], sample_weight=weights[~test])
+            found[test] = classifier.decision_function(unseen)
+    return logits
 
 
 def _auc(labels: np.ndarray, logits: np.ndarray, folds: np.ndarray) -> float:

@@ -14,6 +14,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:  # one process builds the book, the others test what does not need it
+        if "book" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("book"))
     if not config.getoption("--runslow"):
         for item in items:
             if "slow" in item.keywords:

@@ -549,7 +549,8 @@ def test_pixels_outside_move_isolated_mouths_by_nothing(four_people, tiny, monke
 
 
 @pytest.mark.slow
-def test_pixels_outside_move_no_isolated_verdict_of_the_demo():
+def test_pixels_outside_move_no_isolated_verdict_of_the_demo(book):
+    """Needs the real descriptors, which building the book leaves in the cache."""
     found = audit.counterfactuals(recipe.demo(), (0,))
     for key, one in found.items():
         assert one.groups == 20

@@ -53,6 +53,7 @@ async () => {
   if (raw) problems.push("raw maths: " + prose.textContent.substr(raw.index, 60));
 
   const marks = ".plot path, .plot image, .plot rect, .plot text, .imagelayer image, " +
+                ".heatmaplayer image, " +
                 ".trace *, .pielayer path, canvas";
   for (const figure of document.querySelectorAll(".plotly-graph-div")) {
     for (let wait = 0; wait < 100 && !figure.querySelector(marks); wait++)

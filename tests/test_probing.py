@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -122,12 +123,26 @@ def test_the_strength_is_chosen_within_folds_only(monkeypatch):
     right = labels + 100.0 * folds  # perfect in each fold, poor over all of them
     wrong = labels + np.random.default_rng(0).normal(0, 0.5, labels.size)  # good over all
 
-    def predicted(pipeline, *rest, **more):
-        return {1e-3: wrong, 1e-1: right}[pipeline[-1].C]
-
     assert roc_auc_score(labels, right) < 0.7 < roc_auc_score(labels, wrong) < 1
-    monkeypatch.setattr(probing, "cross_val_predict", predicted)
+    found = {1e-3: wrong, 1e-1: right}
+    monkeypatch.setattr(probing, "_held_out_logits", lambda *_: found)
     assert probing.fit(descriptors, labels, groups, RECIPE).C == 1e-1
+
+
+@pytest.mark.parametrize("conditioning", probing.CONDITIONINGS)
+def test_held_out_logits_are_those_of_cross_validation(conditioning):
+    descriptors, labels, _ = people()
+    decided, folds = RECIPE.but(conditioning=conditioning), np.arange(len(labels)) % 3
+    weights = np.linspace(1, 2, len(labels))
+    found = probing._held_out_logits(decided, descriptors, labels, weights, folds)
+    assert list(found) == sorted(decided.c_grid)
+    for C, logits in found.items():
+        pipeline = probing._pipeline(conditioning, C)
+        expected = cross_val_predict(
+            pipeline, descriptors, labels, cv=PredefinedSplit(folds), method="decision_function",
+            params=probing._weighting(pipeline, weights),
+        )  # fmt: skip
+        np.testing.assert_array_equal(logits, expected)
 
 
 def test_the_solver_finds_the_optimum():
@@ -183,22 +198,26 @@ def test_weights_are_per_video_then_per_class(monkeypatch):
     kept = (labels == 1) | (np.arange(labels.size) % 2 == 0)
     descriptors, labels, groups = descriptors[kept], labels[kept], groups[kept]
     videos = np.where(labels == 1, 1000 + np.arange(labels.size) // 3, np.arange(labels.size))
-    given, fit = [], probing.Pipeline.fit
+    given = {StandardScaler: [], LogisticRegression: []}
 
-    def watched(self, rows, labels, **parameters):
-        given.append((len(rows), parameters))
-        return fit(self, rows, labels, **parameters)
+    def watching(step):
+        fit = step.fit
 
-    monkeypatch.setattr(probing.Pipeline, "fit", watched)
+        def watched(self, rows, labels=None, sample_weight=None):
+            if rows.shape[1] == WIDTH:  # calibration has a scaler and a classifier of its own
+                given[step].append(sample_weight)
+            return fit(self, rows, labels, sample_weight)
+
+        return watched
+
+    for step in given:
+        monkeypatch.setattr(step, "fit", watching(step))
     probing.fit(descriptors, labels, groups, ONE, videos=videos)
-    assert len(given) == RECIPE.inner_folds + 1
-    rows, parameters = given[-1]
-    assert rows == labels.size
-    for _, inner in given:
-        assert set(inner) == {f"{step}__sample_weight" for step in
-                               ("standardscaler", "logisticregression")}  # fmt: skip
-    weights = parameters["logisticregression__sample_weight"]
-    np.testing.assert_array_equal(weights, parameters["standardscaler__sample_weight"])
+    for scaled, classified in zip(*given.values(), strict=True):
+        np.testing.assert_array_equal(scaled, classified)
+    assert len(scaled) == labels.size
+    assert len(given[StandardScaler]) == RECIPE.inner_folds + 1
+    weights = scaled
     count = len(np.unique(videos))
     assert weights.sum() == pytest.approx(count)
     assert weights[labels == 1].sum() == pytest.approx(count / 2)
@@ -223,7 +242,7 @@ def test_frames_are_judged_together(monkeypatch):
         return threshold(labels, odds)
 
     frames = np.random.default_rng(0).normal(size=labels.size)
-    monkeypatch.setattr(probing, "cross_val_predict", lambda *_, **__: frames)
+    monkeypatch.setattr(probing, "_held_out_logits", lambda recipe, *_: {recipe.c_grid[0]: frames})
     monkeypatch.setattr(probing, "_calibration", watched)
     monkeypatch.setattr(probing, "_threshold", watched_threshold)
     probe = probing.fit(descriptors, labels, groups, ONE, videos=videos)
@@ -417,12 +436,15 @@ def test_the_threshold_is_chosen_on_held_out_training_people(monkeypatch):
 
 
 def test_nobody_is_on_both_sides_of_any_fold(monkeypatch):
-    """Watches the real folds: who trains each probe and each of its inner ones, who is scored."""
+    """Watches the real folds: who trains each probe and each of its inner ones, who is scored.
+
+    Without conditioning, so that a classifier sees rows that are known.
+    """
     order = np.random.default_rng(0).permutation(192)
     descriptors, labels, groups = (column[order] for column in people())
     owner = {row.tobytes(): group for row, group in zip(descriptors, groups, strict=True)}
     fit, score = probing.fit, probing.score
-    fit_pipeline, decide = probing.Pipeline.fit, probing.Pipeline.decision_function
+    learn, decide = LogisticRegression.fit, LogisticRegression.decision_function
     trained, scored, sides, fitted = [], [], [], {}
 
     def people_of(rows):
@@ -436,9 +458,10 @@ def test_nobody_is_on_both_sides_of_any_fold(monkeypatch):
         scored.append(people_of(descriptors))
         return score(probe, descriptors)
 
-    def watched_pipeline(self, rows, *rest, **more):
-        fitted[id(self)] = self, people_of(rows)
-        return fit_pipeline(self, rows, *rest, **more)
+    def watched_learn(self, rows, *rest, **more):
+        if rows.shape[1] == WIDTH:  # and not calibration's
+            fitted[id(self)] = self, people_of(rows)
+        return learn(self, rows, *rest, **more)
 
     def watched_decision(self, rows):
         sides.append((fitted[id(self)][1], people_of(rows)))
@@ -446,9 +469,10 @@ def test_nobody_is_on_both_sides_of_any_fold(monkeypatch):
 
     monkeypatch.setattr(probing, "fit", watched_fit)
     monkeypatch.setattr(probing, "score", watched_score)
-    monkeypatch.setattr(probing.Pipeline, "fit", watched_pipeline)
-    monkeypatch.setattr(probing.Pipeline, "decision_function", watched_decision)
-    held_out = probing.out_of_fold(descriptors, labels, groups, RECIPE, seeds=(0, 1))
+    monkeypatch.setattr(LogisticRegression, "fit", watched_learn)
+    monkeypatch.setattr(LogisticRegression, "decision_function", watched_decision)
+    plain = RECIPE.but(conditioning="none")
+    held_out = probing.out_of_fold(descriptors, labels, groups, plain, seeds=(0, 1))
 
     assert held_out.scores.shape == held_out.folds.shape == (2, labels.size)
     assert held_out.thresholds.shape == (2, RECIPE.folds)
