@@ -13,6 +13,7 @@ def pytest_addoption(parser):
     parser.addoption("--runslow", action="store_true", help="run the tests marked slow too")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(config, items):
     for item in items:  # one process builds the book, the others test what does not need it
         if "book" in item.fixturenames:
