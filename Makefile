@@ -30,8 +30,7 @@ book: assets ## run every notebook and build the book into _build/html
 	@$(TOOK)
 
 test: assets ## run the whole test suite, which builds the book too (its page tests need Chromium)
-	@OMP_WAIT_POLICY=passive $(PY) -m pytest --runslow --numprocesses logical --maxprocesses 4 \
-	  --dist loadgroup $(ARGS)
+	@$(PY) -m pytest --runslow $(ARGS)
 	@$(TOOK)
 
 results: assets ## run every notebook and make its numbers the published ones (results/)

@@ -1,35 +1,63 @@
 """What several tests share: the option --runslow, and one build of the real book."""
 
 import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 
-from book import build
 from seglib import assets, devices, recipe
+
+ROOT = Path(__file__).parent.parent
+BUILD = pytest.StashKey()  # the folder and the process that builds the book into it
 
 
 def pytest_addoption(parser):
     parser.addoption("--runslow", action="store_true", help="run the tests marked slow too")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(config, items):
-    for item in items:  # one process builds the book, the others test what does not need it
-        if "book" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("book"))
+    items.sort(key=lambda item: "book" in item.fixturenames)  # last: it takes long to build
     if not config.getoption("--runslow"):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow: add --runslow"))
 
 
+def pytest_collection_finish(session):
+    """Have the real book built by another process, while the tests run that do not need it."""
+    needed = [one for one in session.items if "book" in one.fixturenames]
+    if not needed or session.config.option.collectonly:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="seglib-book-")
+    with open(Path(folder.name) / "log.txt", "w") as log:
+        command = [sys.executable, ROOT / "book" / "build.py", "--out", Path(folder.name) / "out"]
+        # What waits for work must not spin: the tests want the cores as well.
+        passive = os.environ | {"OMP_WAIT_POLICY": "passive"}
+        session.config.stash[BUILD] = (
+            folder,
+            subprocess.Popen(command, stdout=log, stderr=log, env=passive),
+        )
+
+
+def pytest_sessionfinish(session):
+    folder, process = session.config.stash.get(BUILD, (None, None))
+    if process is not None:
+        process.terminate()
+        process.wait()
+        folder.cleanup()
+
+
 @pytest.fixture(scope="session")
-def book(tmp_path_factory):
-    """Build the real book, demo mode, once; return the folder with html/ and stage/."""
-    out = tmp_path_factory.mktemp("book")
-    assert build.main(["--out", str(out)]) == 0, "the book does not build: see the output above"
-    return out
+def book(request):
+    """Wait for the real book, demo mode; return the folder with html/ and stage/."""
+    folder, process = request.config.stash[BUILD]
+    code, log = process.wait(), Path(folder.name) / "log.txt"
+    assert code == 0, f"the book does not build:\n{log.read_text()[-5000:]}"
+    return Path(folder.name) / "out"
 
 
 @pytest.fixture
