@@ -20,7 +20,7 @@ TOOK = echo "make $@: $$(( $$(date +%s) - $(START) )) s"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test results verify lab lint clean retarget constraints assets
+.PHONY: help book test results verify probes lab lint clean retarget constraints assets
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ results: assets ## run every notebook and make its numbers the published ones (r
 
 verify: $(STAMP) ## check every published number against the scores it was made from
 	@$(PY) -m seglib verify $(ARGS)
+
+probes: assets ## train the demo's own probes anew (seglib/probes/demo): about half an hour
+	@$(PY) -c "from seglib import panel, scoring, zeroshot; panel.save(zeroshot.train(), scoring.OWN)"
+	@$(TOOK)
 
 lab: assets ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=. $(ARGS)

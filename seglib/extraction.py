@@ -72,6 +72,22 @@ class Frames:
         return [Descriptors.joined(rows) for rows in zip(*self.rows, strict=True)]
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the networks made of B crops.
+
+    maps ``(B, H, W)`` and labels ``(B, gh, gw)``: of pixels and of patches. For each recipe there
+    are descriptors, the members ``(B, K, gh, gw)`` of its sets of patches, and the tokens
+    ``(B, gh, gw, D)``, of which under an isolated encoding only the members' mean anything.
+    """
+
+    maps: np.ndarray
+    labels: np.ndarray
+    descriptors: list[Descriptors]
+    members: list[np.ndarray]
+    patches: list[torch.Tensor]
+
+
 class Extractor:
     """The three networks of a recipe, loaded once, and the chain through them."""
 
@@ -133,9 +149,40 @@ class Extractor:
         ------
         OtherCrop
         """
+        return self.look(crops, seeds, recipes, parsed).descriptors
+
+    def look(
+        self,
+        crops: Sequence[Crop],
+        seeds: Sequence[Sequence[int]],
+        recipes: Sequence[Recipe] = (),
+        parsed: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> Look:
+        """The same, and what it was made of: label maps, patch labels and tokens."""
         recipes = recipes or [self.recipe]
         self._check(recipes)
-        return self._describe(crops, seeds, recipes, parsed)[0]
+        maps, sure = self.parser.parse(crops) if parsed is None else parsed
+        grid = self.backbone.grid(crops)
+        labels = indexing.patch_labels(maps, grid)
+        depths = {one.layer for one in recipes if one.encoding == "contextual"}
+        whole = self.backbone.layers(crops, depths) if depths else {}
+        members = [
+            indexing.by_label(labels)
+            if one.partitions
+            else indexing.keep(maps, grid, one.region, one.patch_rule)[:, None]
+            for one in recipes
+        ]
+        found = [
+            self._under(recipe, crops, sets, seeds, whole)
+            for recipe, sets in zip(recipes, members, strict=True)
+        ]
+        reasons = np.full(len(crops), "")
+        described = [  # a copy of CLS: a view would hold all tokens of the batch in memory
+            Descriptors(*columns, tokens.cls.numpy().copy(), sure, reasons, Layout.of(recipe))
+            for recipe, (tokens, *columns) in zip(recipes, found, strict=True)
+        ]
+        patches = [tokens.patches for tokens, *_ in found]
+        return Look(maps, labels, described, members, patches)
 
     def __call__(
         self,
@@ -200,12 +247,12 @@ class Extractor:
         def encode(batch: list[tuple[int, Crop]]) -> None:
             places, crops = zip(*batch, strict=True)
             seeds = [(self.recipe.seed, *stream, found.index[place]) for place in places]
-            described, labels, patches = self._describe(crops, seeds, recipes)
-            rows = zip(*(one.rows() for one in described), strict=True)
+            seen = self.look(crops, seeds, recipes)
+            rows = zip(*(one.rows() for one in seen.descriptors), strict=True)
             for i, (place, row) in enumerate(zip(places, rows, strict=True)):
                 found.rows[place] = row
                 if tokens:
-                    found.grids[found.index[place]] = labels[i], patches[i].numpy()
+                    found.grids[found.index[place]] = seen.labels[i], seen.patches[0][i].numpy()
 
         items = zip(frames, repeat(None) if masks is None else masks, strict=False)
         while chunk := list(islice(items, self.batch)):
@@ -250,33 +297,6 @@ class Extractor:
 
     def _cut(self, image: np.ndarray, face: Face) -> Crop:
         return faces.crop(image, face, self.recipe.crop_size, self.recipe.crop_scale)
-
-    def _describe(
-        self,
-        crops: Sequence[Crop],
-        seeds: Sequence[Sequence[int]],
-        recipes: Sequence[Recipe],
-        parsed: tuple[np.ndarray, np.ndarray] | None = None,
-    ) -> tuple[list[Descriptors], np.ndarray, torch.Tensor]:
-        """Descriptors under each recipe; patch labels ``(B, gh, gw)``; the first one's tokens."""
-        maps, sure = self.parser.parse(crops) if parsed is None else parsed
-        grid = self.backbone.grid(crops)
-        labels = indexing.patch_labels(maps, grid)
-        depths = {one.layer for one in recipes if one.encoding == "contextual"}
-        whole = self.backbone.layers(crops, depths) if depths else {}
-        found = []
-        for recipe in recipes:
-            if recipe.partitions:
-                members = indexing.by_label(labels)
-            else:
-                members = indexing.keep(maps, grid, recipe.region, recipe.patch_rule)[:, None]
-            found.append(self._under(recipe, crops, members, seeds, whole))
-        reasons = np.full(len(crops), "")
-        described = [  # a copy of CLS: a view would hold all tokens of the batch in memory
-            Descriptors(*columns, tokens.cls.numpy().copy(), sure, reasons, Layout.of(recipe))
-            for recipe, (tokens, *columns) in zip(recipes, found, strict=True)
-        ]
-        return described, labels, found[0][0].patches
 
     def _under(
         self,

@@ -52,6 +52,22 @@ def patches(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return shown.astype(np.uint8)
 
 
+def heat(image: np.ndarray, values: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+    """Numbers of patches laid over their crop: red above 0, blue below, nothing where NaN.
+
+    image ``(H, W, 3)`` uint8, values ``(gh, gw)``; the largest of either sign has full colour.
+    """
+    import matplotlib
+
+    scaled = values / (np.nanmax(np.abs(values), initial=0.0) or 1.0)
+    colours = matplotlib.colormaps["RdBu_r"](np.nan_to_num(scaled) / 2 + 0.5)[..., :3] * 255
+    height, width = image.shape[0] // values.shape[0], image.shape[1] // values.shape[1]
+    large, known = (
+        one.repeat(height, 0).repeat(width, 1) for one in (colours, ~np.isnan(values)[..., None])
+    )
+    return np.where(known, (1 - opacity) * image + opacity * large, image).astype(np.uint8)
+
+
 def components(tokens: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """First three principal components of a token grid as colours; grey outside the mask.
 
@@ -79,7 +95,7 @@ def show_pictures(
     images are ``(H, W, 3)`` uint8 of any size; side is their width on the page in pixels.
     """
     cells = "".join(
-        f'<figure style="margin:0;width:{side}px"><img src="{_data_uri(image, side)}" '
+        f'<figure style="margin:0;width:{side}px"><img src="{data_uri(image, side)}" '
         f'alt="{html.escape(alt)}" style="width:100%"><figcaption style="font-size:.85em">'
         f"{html.escape(caption)}</figcaption></figure>"
         for image, caption, alt in zip(images, captions, alts, strict=True)
@@ -303,12 +319,12 @@ def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
     figure.savefig(path, dpi=150, bbox_inches="tight")
 
 
-def _data_uri(image: np.ndarray, side: int) -> str:
-    """A PNG inside the page, no sharper than twice what is shown."""
+def data_uri(image: np.ndarray, side: int, kind: str = "PNG") -> str:
+    """A picture inside the page, no sharper than twice the `side` that is shown; PNG or JPEG."""
     picture = Image.fromarray(image)
     scale = 2 * side / picture.width
     resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     picture = picture.resize((2 * side, round(picture.height * scale)), resample)
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    picture.save(file, kind, optimize=True)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(file.getvalue()).decode()

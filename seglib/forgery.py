@@ -66,9 +66,9 @@ def part_swap(
     _check(part, blend)
     rng = np.random.default_rng(seed)
     points = sorted({point for outline in OUTLINES[part] for point in outline})
-    there, here = _mesh(source_face)[points], _mesh(target_face)[points]
+    there, here = mesh_of(source_face)[points], mesh_of(target_face)[points]
     move = SimilarityTransform.from_estimate(there, here).params[:2]
-    donor = _carry(source, move, target.shape)
+    donor = carried(source, move, target.shape)
     region = _region(target_face.mesh, part, target.shape, target_face.extent, rng)
     blended = BLENDS[blend](target, donor, region, target_face.extent)
     return _forgery(target, blended, region)
@@ -85,23 +85,30 @@ def self_blend(target: np.ndarray, face: Face, part: str, seed: int | Sequence[i
     _check(part, "feathered")
     rng = np.random.default_rng(seed)
     points = sorted({point for outline in OUTLINES[part] for point in outline})
-    centre = _mesh(face)[points].mean(0)
+    centre = mesh_of(face)[points].mean(0)
     zoom, shift = rng.uniform(0.95, 1.05), rng.uniform(-0.02, 0.02, 2) * face.extent
     move = np.column_stack([np.eye(2) * zoom, centre - zoom * centre + shift])
-    donor = _relit(_carry(target, move, target.shape), rng)
+    donor = _relit(carried(target, move, target.shape), rng)
     region = _region(face.mesh, part, target.shape, face.extent, rng)
     alpha = _feather(region, face.extent)[..., None] * rng.choice([0.5, 0.75, 1.0])
     return _forgery(target, alpha * donor + (1 - alpha) * target, region)
 
 
 def _check(part: str, blend: str) -> None:
-    if part not in OUTLINES:
-        raise unknown_name("part to forge", part, OUTLINES)
+    outlines(part)
     if blend not in BLENDS:
         raise unknown_name("blending method", blend, BLENDS)
 
 
-def _mesh(face: Face) -> np.ndarray:
+def outlines(part: str) -> tuple[Sequence[int], ...]:
+    """Rings of mesh points around a part."""
+    if part not in OUTLINES:
+        raise unknown_name("part to forge", part, OUTLINES)
+    return OUTLINES[part]
+
+
+def mesh_of(face: Face) -> np.ndarray:
+    """The face's mesh, ``(468, 2)``, or `NothingToForge`."""
     if face.mesh is None:
         raise NothingToForge(
             "the face to forge has no mesh; expected one found by the detector 'mesh'. "
@@ -110,7 +117,8 @@ def _mesh(face: Face) -> np.ndarray:
     return face.mesh
 
 
-def _carry(image: np.ndarray, move: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def carried(image: np.ndarray, move: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A picture through a ``(2, 3)`` map, in the size that `shape` begins with."""
     return cv2.warpAffine(
         image, move, shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )

@@ -16,6 +16,7 @@ import torch
 from seglib.backbones import Encoder
 from seglib.errors import SeglibError
 from seglib.indexing import label_counts
+from seglib.probing import Probe
 from seglib.regions import part_ids
 
 
@@ -75,6 +76,39 @@ def part_heat(scores: np.ndarray, parts: Sequence[str], labels: np.ndarray) -> n
         own = np.where(np.isin(labels, part_ids(part)), score[:, None, None], -np.inf)
         heat = np.fmax(heat, own)  # fmax passes over NaN
     return heat
+
+
+def token_shares(probe: Probe, patches: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """What each kept token adds to the score of their mean, ``(gh, gw)`` float64 log-odds.
+
+    A linear score of a mean is a mean of linear scores, so the shares are exact: their sum is the
+    score less the probe's ``constant``. A share says what the probe made of a token, and not what
+    the token had seen: a contextual one has seen the whole crop. Taught in chapter 08.
+
+    Parameters
+    ----------
+    probe : Probe
+        Of a conditioning that keeps the score linear, on the mean of tokens.
+    patches : (gh, gw, D) float
+    kept : (gh, gw) bool
+        The tokens that were pooled. The others get NaN.
+
+    Raises
+    ------
+    WrongDirection
+        The probe reads descriptors of another width.
+    seglib.probing.NotLinear
+    """
+    direction, centre = probe.direction, probe.centre
+    if len(direction) != patches.shape[-1]:
+        raise WrongDirection(
+            f"the probe reads descriptors of {len(direction)} numbers, and the tokens have "
+            f"{patches.shape[-1]}; expected a probe on the mean of these tokens (pooling='mean'). "
+            "Take the tokens of the encoder that it was trained with."
+        )
+    shares = np.full(kept.shape, np.nan)
+    shares[kept] = (patches[kept] - centre) @ direction / max(kept.sum(), 1)
+    return shares
 
 
 def saliency(encoder: Encoder, pixels: torch.Tensor, direction: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -144,14 +144,32 @@ class Probe:
             The conditioning divides a row by what is in it, so that no one direction is right for
             all descriptors.
         """
+        scaler, weight = self._affine(), self.pipeline[-1].coef_[0]
+        return self.slope * (weight if scaler is None else weight / scaler.scale_)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """The descriptor that says nothing, ``(D,)`` float64: conditioning makes it 0.
+
+        The score of x is ``(x - centre) @ direction + constant``. Raises as `direction` does.
+        """
+        scaler = self._affine()
+        return np.zeros(self.pipeline[-1].n_features_in_) if scaler is None else scaler.mean_
+
+    @property
+    def constant(self) -> float:
+        """Calibrated log-odds of the `centre`."""
+        return self.slope * self.pipeline[-1].intercept_.item() + self.offset
+
+    def _affine(self) -> StandardScaler | None:
+        """The scaler, if there is one, of a conditioning that keeps the score linear."""
         if self.conditioning not in AFFINE:
             raise NotLinear(
                 f"found a probe conditioned by {self.conditioning!r}, whose score is not linear "
                 f"in the descriptor; expected {' or '.join(AFFINE)}. Train one with such a "
                 "`conditioning` in the recipe."
             )
-        scaler, weight = _scaler(self.pipeline), self.pipeline[-1].coef_[0]
-        return self.slope * (weight if scaler is None else weight / scaler.scale_)
+        return _scaler(self.pipeline)
 
 
 @dataclass(frozen=True)
@@ -212,8 +230,8 @@ def fit(
     logits = _held_out_logits(recipe, rows, labels, weights, folds)
     held_out = {C: np.bincount(which, found) / frames for C, found in logits.items()}
     C = max(held_out, key=lambda C: _auc(labelled, held_out[C], tested_in))
-    slope, offset = _calibration(labelled, held_out[C])
-    threshold = _threshold(labelled, slope * held_out[C] + offset)
+    slope, offset = calibration(labelled, held_out[C])
+    threshold = best_threshold(labelled, slope * held_out[C] + offset)
     pipeline = _pipeline(recipe.conditioning, C)
     pipeline.fit(rows, labels, **_weighting(pipeline, weights))
     return Probe(recipe.conditioning, pipeline, slope, offset, threshold)
@@ -251,6 +269,32 @@ def fit_seeds(
         frames = None if videos is None else videos[kept]
         probes.append(fit(descriptors[kept], labels[kept], groups[kept], recipe, seed, frames))
     return tuple(probes)
+
+
+def redrawn(
+    probe: Probe,
+    descriptors: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    draws: int,
+    seed: int = 0,
+) -> tuple[Probe, ...]:
+    """The same probe trained on other people: a bootstrap over groups, a probe a draw.
+
+    C and calibration stay. How far the scores of these probes lie apart says how much a verdict
+    hangs on who was trained on, and nothing of what kinds of forgery were. Taught in chapter 08.
+    """
+    seen = ~np.isnan(descriptors).any(1)
+    rows, labels = descriptors[seen].astype(float), np.asarray(labels)[seen]
+    names, which = np.unique(np.asarray(groups)[seen], return_inverse=True)
+    chance = np.full(len(names), 1 / len(names))
+    found = []
+    for times in np.random.default_rng(seed).multinomial(len(names), chance, size=draws):
+        weights = compute_sample_weight("balanced", labels) * times[which]
+        pipeline = _pipeline(probe.conditioning, probe.C)
+        pipeline.fit(rows, labels, **_weighting(pipeline, weights))
+        found.append(replace(probe, pipeline=pipeline))
+    return tuple(found)
 
 
 def out_of_fold(
@@ -380,7 +424,7 @@ def _weighting(pipeline: Pipeline, weights: np.ndarray) -> dict[str, np.ndarray]
     return {f"{name}__sample_weight": weights for name in takers}
 
 
-def _calibration(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+def calibration(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
     """Slope and offset of Platt scaling, both classes weighing the same.
 
     With the targets of Platt (*Probabilistic Outputs for Support Vector Machines*, 1999), which
@@ -407,7 +451,7 @@ def _calibration(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
     return slope, offset - slope * scaler.mean_.item()
 
 
-def _threshold(labels: np.ndarray, odds: np.ndarray) -> float:
+def best_threshold(labels: np.ndarray, odds: np.ndarray) -> float:
     """The log-odds above which to say fake: best balanced accuracy, in the middle of its gap.
 
     Of several gaps between neighbours that are equally good the widest. Where no gap beats

@@ -6,10 +6,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from seglib import assets, devices, recipe
+from seglib import assets, demo, devices, panel, recipe
 
 ROOT = Path(__file__).parent.parent
 BUILD = pytest.StashKey()  # the folder and the process that builds the book into it
@@ -97,3 +98,20 @@ def small(tmp_path_factory):
     )
     Dinov2Model(config).save_pretrained(folder)
     return recipe.demo().but(backbone=str(folder), input_size=140, frames=4)
+
+
+@pytest.fixture(scope="session")
+def probes(small):
+    """A panel on the small encoder, trained on its descriptors of noise: a stub that knows nothing.
+
+    Half of the rows are called fake, and moved a little, so that something is learned.
+    """
+    rng, labels = np.random.default_rng(0), np.tile([0, 1], 60)
+    groups = np.repeat(np.arange(20), 6)
+    views = {
+        part: (rng.normal(size=(120, 32)) + 0.5 * labels[:, None]).astype(np.float32)
+        for part in panel.PARTS
+    }
+    decided = small.but(input_size=small.crop_size)  # fine enough for patches of the eyes
+    networks = demo.networks(decided).networks
+    return panel.fit(views, labels, groups, decided, {"networks": networks, "training": "noise"}, 5)

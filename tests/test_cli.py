@@ -8,12 +8,26 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from seglib import __version__, assets, cli, experiments, manifest, preflight, recipe, results
+from seglib import (
+    __version__,
+    assets,
+    cli,
+    demo,
+    experiments,
+    manifest,
+    panel,
+    preflight,
+    recipe,
+    results,
+    scoring,
+    zeroshot,
+)
 from seglib.cli import common
 from seglib.errors import SeglibError
 
@@ -115,7 +129,7 @@ def test_ctrl_c_says_where_it_left_off_and_leaves_nothing(tmp_path):
         call.close()
     assert process.returncode == 130
     assert said.splitlines()[-1] == (
-        "seglib: interrupted while fetching dinov2-s: 0 of 4 are complete and kept; the same "
+        "seglib: interrupted while fetching dinov2-s: 0 of 5 are complete and kept; the same "
         "command goes on from there."
     )
     assert "Traceback" not in said
@@ -295,3 +309,108 @@ def test_preflight_paper_lists_everything_and_fails_while_something_is_missing(
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert {"retinaface", "farl/lapa", "farl-b", "dinov3-l", "ffpp", "celebdf", "dfd"} <= set(rows)
     assert rows["retinaface"]["where"] == str(table / "mobilenet0.25_Final.pth")
+
+
+# -- scoring what nobody here made ---------------------------------------------------------------
+
+
+def test_score_prints_writes_and_reports(tmp_path, capsys):
+    folder = tmp_path / "pictures of <b>somebody"
+    folder.mkdir()
+    for one in assets.pictures("csu")[:2]:
+        shutil.copy(one.path, folder)
+    (folder / "page.mp4").write_text("<html>")
+    paths = {name: tmp_path / f"out/scores.{name}" for name in ("csv", "json", "html")}
+    code = cli.main([
+        "score", str(folder), "--csv", str(paths["csv"]), "--json", str(paths["json"]),
+        "--report", str(paths["html"]),
+    ])  # fmt: skip
+    assert code == 3
+    said = capsys.readouterr()
+    assert said.out.count("[") > 10
+    assert "overall" in said.out
+    assert "page.mp4 is no whole video" in said.err
+    assert "2 of 3 files scored, 1 not." in said.err
+    rows = json.loads(paths["json"].read_text())
+    assert len(rows) == 2 * 6 + 1
+    assert pd.read_csv(paths["csv"]).part.notna().sum() == 12
+    assert "<b>" not in paths["html"].read_text()
+
+
+def test_score_speaks_json_alone_when_asked(capsys):
+    assert cli.main(["score", str(assets.pictures("csu")[0].path), "--json", "-"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["part"] for row in rows} >= {"mouth", "overall"}
+    assert all(0 < row["probability"] < 1 for row in rows if not row["reason"])
+
+
+def test_score_of_nothing_fails_and_says_why(tmp_path, capsys):
+    assert cli.main(["score", str(tmp_path)]) == 1
+    assert "no picture or video under" in capsys.readouterr().err
+    assert cli.main(["score", str(tmp_path / "absent.jpg")]) == 1
+    assert "absent.jpg does not exist" in capsys.readouterr().err
+    assert cli.main(["score", "x.jpg", "--probe", str(tmp_path)]) == 1
+    assert "holds no panel of probes" in capsys.readouterr().err
+
+
+def test_a_thousand_files_and_fifty_broken_ones(tmp_path, capsys, monkeypatch):
+    """The chain is told the scores: this is about the list of those that have none."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(1000):
+        (folder / f"{number:04}.jpg").write_bytes(b"" if number % 20 == 7 else b"x")
+    verdict = scoring.Scorer(panel.load(scoring.OWN))(assets.pictures("csu")[0].path)
+
+    def score(self, path):
+        if path.stat().st_size:
+            return replace(verdict, path=path)
+        return scoring.Verdict(path, reason=f"UnreadableImage: {path} is empty")
+
+    monkeypatch.setattr(scoring.Scorer, "__call__", score)
+    assert cli.main(["score", str(folder), "--csv", str(tmp_path / "all.csv")]) == 3
+    error = capsys.readouterr().err
+    assert "950 of 1000 files scored, 50 not." in error
+    assert error.count("UnreadableImage") == 50
+    table = pd.read_csv(tmp_path / "all.csv")
+    assert table[table.part == "overall"].path.nunique() == 950
+
+
+def test_an_interrupted_run_keeps_what_was_scored(tmp_path, capsys, monkeypatch):
+    paths = [str(one.path) for one in assets.pictures("csu")[:3]]
+    call = scoring.Scorer.__call__
+
+    def score(self, path):
+        if str(path) == paths[2]:
+            raise KeyboardInterrupt
+        return call(self, path)
+
+    monkeypatch.setattr(scoring.Scorer, "__call__", score)
+    assert cli.main(["score", *paths, "--csv", str(tmp_path / "some.csv")]) == cli.INTERRUPTED
+    assert "2 of 3 files were scored and written" in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "some.csv").path.nunique() == 2
+
+
+def test_the_terminal_is_not_driven_by_a_name():
+    assert common.printable("a\x1b[2Jb\u202ec\n") == r"a\x1b[2Jb\u202ec\n"
+    assert common.printable("näme 名.jpg") == "näme 名.jpg"
+
+
+def test_card_and_export_tell_what_was_trained(tmp_path, capsys):
+    assert cli.main(["card"]) == 0
+    said = capsys.readouterr().out
+    assert "No real deepfake was seen" in " ".join(said.split())
+    assert "held-out people" in said
+    assert cli.main(["card", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["views"] == list(panel.PARTS)
+    assert cli.main(["export", str(tmp_path / "hub"), "--onnx"]) == 0
+    assert capsys.readouterr().out.count(".onnx") == 5
+    assert cli.main(["card", str(tmp_path / "hub" / "eyes.safetensors")]) == 0
+    path, hub = str(assets.pictures("csu")[0].path), str(tmp_path / "hub")
+    assert cli.main(["score", path, "--probe", hub]) == 0
+
+
+def test_the_demos_probes_are_those_of_its_recipe_and_networks():
+    own = panel.load(scoring.OWN)
+    assert own.recipe == zeroshot.decisions()
+    panel.check_networks(own, demo.networks(own.recipe).networks)
+    assert own.card["measured"]["overall"]["auc"][1] > 0.7

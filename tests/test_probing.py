@@ -231,7 +231,7 @@ def test_frames_are_judged_together(monkeypatch):
     """A video's logit is the mean over its frames, where strength and calibration are chosen."""
     descriptors, labels, groups = people()
     videos, judged = np.arange(labels.size) // 2, []
-    calibration, threshold = probing._calibration, probing._threshold
+    calibration, threshold = probing.calibration, probing.best_threshold
 
     def watched(labels, logits):
         judged.append((labels, logits))
@@ -243,8 +243,8 @@ def test_frames_are_judged_together(monkeypatch):
 
     frames = np.random.default_rng(0).normal(size=labels.size)
     monkeypatch.setattr(probing, "_held_out_logits", lambda recipe, *_: {recipe.c_grid[0]: frames})
-    monkeypatch.setattr(probing, "_calibration", watched)
-    monkeypatch.setattr(probing, "_threshold", watched_threshold)
+    monkeypatch.setattr(probing, "calibration", watched)
+    monkeypatch.setattr(probing, "best_threshold", watched_threshold)
     probe = probing.fit(descriptors, labels, groups, ONE, videos=videos)
     means = frames.reshape(-1, 2).mean(1)
     for (known, seen), expected in zip(
@@ -336,7 +336,7 @@ def test_known_log_odds_are_found_again():
     labels = rng.integers(0, 2, 20_000)
     values = rng.normal(2 * labels, 1)
     truth = 2 * (values - 1)
-    slope, offset = probing._calibration(labels, 7 * values + 3)
+    slope, offset = probing.calibration(labels, 7 * values + 3)
     np.testing.assert_allclose(slope * (7 * values + 3) + offset, truth, atol=0.3)
 
 
@@ -344,7 +344,7 @@ def test_calibration_knows_no_class_by_its_size():
     rng = np.random.default_rng(0)
     labels = (rng.random(20_000) < 0.9).astype(int)
     values = rng.normal(2 * labels, 1)
-    slope, offset = probing._calibration(labels, values)
+    slope, offset = probing.calibration(labels, values)
     assert (slope, offset) == pytest.approx((2, -2), abs=0.15)
 
 
@@ -354,8 +354,8 @@ def test_calibration_undoes_any_affine_map(scale, shift):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 300)
     values = rng.normal(labels, 1)
-    slope, offset = probing._calibration(labels, values)
-    other, moved = probing._calibration(labels, scale * (values + shift))
+    slope, offset = probing.calibration(labels, values)
+    other, moved = probing.calibration(labels, scale * (values + shift))
     np.testing.assert_allclose(
         other * scale * (values + shift) + moved, slope * values + offset, atol=1e-6
     )
@@ -363,7 +363,7 @@ def test_calibration_undoes_any_affine_map(scale, shift):
 
 def test_separated_logits_give_finite_odds():
     labels = np.repeat([0, 1], 50)
-    slope, offset = probing._calibration(labels, labels * 2.0 - 1)
+    slope, offset = probing.calibration(labels, labels * 2.0 - 1)
     assert expit(slope + offset) == pytest.approx(51 / 52, abs=1e-4)
     assert expit(-slope + offset) == pytest.approx(1 / 52, abs=1e-4)
 
@@ -371,7 +371,7 @@ def test_separated_logits_give_finite_odds():
 @pytest.mark.parametrize("logits", [-np.arange(20.0), np.zeros(20)], ids=["inverted", "constant"])
 def test_what_learned_nothing_keeps_its_order_and_says_even_odds(logits):
     labels = np.repeat([0, 1], 10)
-    slope, offset = probing._calibration(labels, logits)
+    slope, offset = probing.calibration(labels, logits)
     assert slope > 0
     assert np.abs(expit(slope * logits + offset) - 0.5).max() < 0.01
 
@@ -392,36 +392,36 @@ def test_the_threshold_is_the_best_there_is():
     for _ in range(10):
         labels = rng.permutation(np.repeat([0, 1], (7, 23)))
         odds = rng.normal(labels, 1).round(1)  # with ties
-        found = probing._threshold(labels, odds)
+        found = probing.best_threshold(labels, odds)
         tried = [balanced_accuracy_score(labels, odds > cut) for cut in np.arange(-2.05, 3, 0.1)]
         assert balanced_accuracy_score(labels, odds > found) == max(tried)
 
 
 def test_the_threshold_lies_in_the_middle_of_the_widest_best_gap():
     labels = np.array([0, 0, 1, 1])
-    assert probing._threshold(labels, np.array([-3, -1, 2, 9.0])) == 0.5
+    assert probing.best_threshold(labels, np.array([-3, -1, 2, 9.0])) == 0.5
     #                       narrow gap at 0.5, an error of either kind, wide gap at 4
     odds, labels = np.array([0, 1, 2, 6.0]), np.array([0, 1, 0, 1])
-    assert probing._threshold(labels, odds) == 4
+    assert probing.best_threshold(labels, odds) == 4
     odds, labels = np.array([0, 4, 5, 6.0]), np.array([0, 1, 0, 1])
-    assert probing._threshold(labels, odds) == 2
+    assert probing.best_threshold(labels, odds) == 2
 
 
 @pytest.mark.parametrize("odds", [np.zeros(4), np.array([3, 2, 1, 0.0])])
 def test_where_no_threshold_helps_it_is_even_odds(odds):
-    assert probing._threshold(np.array([0, 0, 1, 1]), odds) == 0
+    assert probing.best_threshold(np.array([0, 0, 1, 1]), odds) == 0
 
 
 def test_the_threshold_is_chosen_on_held_out_training_people(monkeypatch):
     """With the labels of the training rows alone, on logits that no fold's own probe gave."""
     descriptors, labels, groups = people()
-    seen, threshold = [], probing._threshold
+    seen, threshold = [], probing.best_threshold
 
     def watched(labels, odds):
         seen.append((labels, odds))
         return threshold(labels, odds)
 
-    monkeypatch.setattr(probing, "_threshold", watched)
+    monkeypatch.setattr(probing, "best_threshold", watched)
     held_out = probing.out_of_fold(descriptors, labels, groups, ONE, seeds=(3,))
     for fold, (used, odds) in enumerate(seen.copy()):
         train = held_out.folds[0] != fold

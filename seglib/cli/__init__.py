@@ -12,13 +12,27 @@ import sys
 from collections.abc import Sequence
 
 from seglib import __version__
-from seglib.cli import demo, evaluate, extract, manifest, preflight, reproduce, train, verify
+from seglib.cli import (
+    card,
+    demo,
+    evaluate,
+    export,
+    extract,
+    manifest,
+    preflight,
+    reproduce,
+    score,
+    train,
+    verify,
+)
 from seglib.cli.common import EXIT_CODES, FAILED, INTERRUPTED, OK, USAGE
 from seglib.errors import SeglibError, UnknownName, unknown_name
 
 __all__ = ["FAILED", "INTERRUPTED", "OK", "USAGE", "build_parser", "main"]
 
-COMMANDS = (preflight, demo, manifest, extract, train, evaluate, reproduce, verify)
+COMMANDS = (
+    preflight, demo, score, manifest, extract, train, evaluate, card, export, reproduce, verify,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="examples:\n"
         "  seglib preflight --fetch                  weights and faces of the demo\n"
         "  seglib demo                               measure it\n"
+        "  seglib score me.jpg --report report.html  what its probes say of a picture or video\n"
         "  seglib preflight paper --data DATA        what the paper's configuration lacks here\n"
         "  seglib reproduce --data DATA              from data to table, as far as it goes\n"
         "  seglib verify                             is every published number what it says?\n"

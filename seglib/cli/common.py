@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seglib import recipe
 from seglib.errors import SeglibError, unknown_name
 from seglib.recipe import BadDecision, Recipe
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, PARTLY, INTERRUPTED = 0, 1, 2, 3, 130
 
 EXIT_CODES = """\
 exit codes:
@@ -31,14 +33,19 @@ STORES = Path("descriptors")
 
 
 def parser(
-    commands: argparse._SubParsersAction, name: str, short: str, long: str, examples: str
+    commands: argparse._SubParsersAction,
+    name: str,
+    short: str,
+    long: str,
+    examples: str,
+    more: str = "",
 ) -> argparse.ArgumentParser:
-    """A command with its help: what it does, examples, exit codes."""
+    """A command with its help: what it does, examples, exit codes, and `more` of these."""
     return commands.add_parser(
         name,
         help=short,
         description=long,
-        epilog=f"examples:\n{examples}\n{EXIT_CODES}",
+        epilog=f"examples:\n{examples}\n{EXIT_CODES}{more}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
@@ -155,6 +162,26 @@ def _typed(name: str, text: str, now: object) -> object:
             f"--set {name}={text}: {text!r} is no {type(now).__name__}; expected something like "
             f"{name}={now}."
         ) from error
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """For the imports of a short command: none of what they make is garbage before the end.
+
+    Python's collector walks through a hundred thousand objects of torch again and again, also at
+    exit: two of seven seconds.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def printable(text: object) -> str:
+    """A name without what moves a terminal's cursor: a stranger may have given it."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(text))
 
 
 def positive(text: str) -> int:

@@ -1,0 +1,317 @@
+"""A panel: a probe for each of several face parts, and what they say together.
+
+The parts' log-odds are averaged and calibrated once more. Beside each probe stand others, trained
+on redrawn people, for its interval, and a `novelty.Reference`, which says when a face is unlike
+all that the probe was trained on. On disk a panel is a folder of safetensors and JSON. Taught in
+chapter 08.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors import numpy as tensors
+
+from seglib import files, novelty, probing
+from seglib.descriptors import Descriptors
+from seglib.errors import SeglibError, UnknownName
+from seglib.novelty import Reference
+from seglib.probing import Probe
+from seglib.recipe import Recipe
+
+PARTS = ("mouth", "eyes", "brows", "nose", "skin")
+OVERALL = "overall"
+DRAWS = 40  # probes trained on redrawn people, of each part
+QUORUM = 0.5  # together they speak where more than this share of them does
+FORMAT = 1
+CARD, REFERENCES = "panel.json", "references.safetensors"
+
+LIMITS = (
+    "A score is a probability only for forgeries of the kind that was trained on, and where such "
+    "are as frequent as bona fide faces. These probes know nothing but this package's own "
+    "forgeries of unnamed grey portraits. On any other kind they may be wrong and sure of it. "
+    "They are material for a lesson, and no evidence about a person."
+)
+
+
+class BadPanel(SeglibError):
+    """A folder holds no panel, or its files do not belong together."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """``slope * mean + offset`` of the parts' log-odds, calibrated; above threshold: fake."""
+
+    slope: float
+    offset: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Probes by part, the first trained on everybody and the others on redrawn people.
+
+    references by part; a panel without them has none. combination is None for a single part.
+    card: what only the maker knows, see `fit`.
+    """
+
+    recipe: Recipe
+    probes: Mapping[str, tuple[Probe, ...]]
+    references: Mapping[str, Reference]
+    combination: Combination | None
+    card: dict
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The parts it reads."""
+        return tuple(self.probes)
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """What to describe a face under: one recipe, or where parts are encoded alone one each."""
+        if self.recipe.partitions:
+            return [self.recipe]
+        return [self.recipe.but(region=part) for part in self.views]
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Log-odds above which each part, and all together, would call a face fake."""
+        own = {part: probes[0].threshold for part, probes in self.probes.items()}
+        return own | ({} if self.combination is None else {OVERALL: self.combination.threshold})
+
+    def told(self) -> list[tuple[str, str]]:
+        """The card as names and sentences."""
+        kept = ("what", "training", "limits", "licence")
+        lines = [(name, str(self.card[name])) for name in kept if name in self.card]
+        for part, measured in self.card.get("measured", {}).items():
+            value, low, high = measured["auc"]
+            said = f"AUC {value:.3f} [{low:.3f}, {high:.3f}] on held-out people; "
+            value, low, high = measured["false_positive_rate"]
+            said += (
+                f"{value:.0%} [{low:.0%}, {high:.0%}] of their bona fide faces above the threshold"
+            )
+            lines.append((part, said))
+        one = self.recipe
+        networks = f"{one.backbone}, block {one.layer}, {one.encoding} tokens; parser {one.parser}"
+        return [*lines, ("networks", networks)]
+
+    def described(self, several: Sequence[Descriptors]) -> dict[str, np.ndarray]:
+        """Each part's descriptors ``(N, W)``, of those made under `recipes`."""
+        if len(several) == 1:
+            return {part: several[0].view(part) for part in self.views}
+        return {part: one.view(part) for part, one in zip(self.views, several, strict=True)}
+
+    def scores(self, views: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Calibrated log-odds ``(S, N)`` of each part and of all together, a row a probe."""
+        found = {
+            part: np.stack([probing.score(probe, views[part]) for probe in probes])
+            for part, probes in self.probes.items()
+        }
+        if self.combination is not None:
+            mean = _together(list(found.values()))
+            found[OVERALL] = self.combination.slope * mean + self.combination.offset
+        return found
+
+    def distances(self, views: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """How far each face lies from the training ones, ``(N,)``: above 1 is outside."""
+        found = {part: one.distance(views[part]) for part, one in self.references.items()}
+        if found and self.combination is not None:
+            with np.errstate(all="ignore"):
+                found[OVERALL] = _together(list(found.values()))
+        return found
+
+
+def fit(
+    views: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    recipe: Recipe,
+    card: dict,
+    draws: int = DRAWS,
+) -> Panel:
+    """Train on everybody, and measure on people held out.
+
+    Parameters
+    ----------
+    views : mapping of (N, W) float
+        Descriptors of each part.
+    labels : (N,) of 0 (bona fide) and 1 (fake)
+    groups : (N,)
+    recipe : Recipe
+        What the descriptors were made by, and how to train.
+    card : dict
+        Networks, and where the pictures come from. Added are ``measured``: of each part, and of
+        all together, AUC and false-positive rate at the threshold, each with its interval.
+    """
+    probes, references, held_out = {}, {}, {}
+    for part, rows in views.items():
+        probe = probing.fit(rows, labels, groups, recipe)
+        more = probing.redrawn(probe, rows, labels, groups, draws, recipe.seed)
+        probes[part] = (probe, *more)
+        references[part] = novelty.fit(rows, groups)
+        held_out[part] = probing.out_of_fold(rows, labels, groups, recipe, (recipe.seed,))
+    judged = {part: (one.scores[0], _cuts(one)) for part, one in held_out.items()}
+    folds = next(iter(held_out.values())).folds[0]
+    combination = None
+    if len(views) > 1:
+        mean = _together([scores for scores, _ in judged.values()])
+        combination = _combined(mean, labels)
+        judged[OVERALL] = _cross_fitted(mean, labels, folds)
+    measured = {name: _measured(*one, labels, groups, folds) for name, one in judged.items()}
+    return Panel(recipe, probes, references, combination, card | {"measured": measured})
+
+
+def _together(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of those parts that speak, NaN where too few do."""
+    stacked = np.stack(parts)
+    speak = ~np.isnan(stacked)
+    mean = np.where(speak, stacked, 0).sum(0) / speak.sum(0).clip(1)
+    return np.where(speak.mean(0) > QUORUM, mean, np.nan)
+
+
+def _combined(mean: np.ndarray, labels: np.ndarray) -> Combination:
+    seen = ~np.isnan(mean)
+    slope, offset = probing.calibration(labels[seen], mean[seen])
+    threshold = probing.best_threshold(labels[seen], slope * mean[seen] + offset)
+    return Combination(slope, offset, threshold)
+
+
+def _cross_fitted(
+    mean: np.ndarray, labels: np.ndarray, folds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and thresholds of combinations that were learned on the other folds."""
+    scores, cuts = np.full(len(mean), np.nan), np.full(len(mean), np.nan)
+    for fold in np.unique(folds):
+        test = folds == fold
+        learned = _combined(mean[~test], labels[~test])
+        scores[test] = learned.slope * mean[test] + learned.offset
+        cuts[test] = learned.threshold
+    return scores, cuts
+
+
+def _cuts(one: probing.HeldOut) -> np.ndarray:
+    """The threshold that was in force for each item, ``(N,)``."""
+    return one.thresholds[0][one.folds[0]]
+
+
+def _measured(
+    scores: np.ndarray, cuts: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: np.ndarray
+) -> dict[str, list[float]]:
+    """AUC and false-positive rate with their intervals."""
+    from seglib import metrics  # only who trains waits for SciPy's statistics
+
+    real = labels == 0
+    called = np.where(np.isnan(scores), np.nan, scores > cuts)[real]
+    found = {
+        "auc": metrics.auc(labels, scores, groups, probes=folds, abstained="dropped"),
+        "false_positive_rate": metrics.mean(called, groups[real], abstained="dropped"),
+    }
+    return {name: [one.value, one.low, one.high] for name, one in found.items()}
+
+
+def check_networks(panel: Panel, networks: Mapping) -> None:
+    """Refuse networks that the probes were not trained with; the precision may differ.
+
+    Raises
+    ------
+    BadPanel
+    """
+    theirs = panel.card.get("networks", {})
+    differ = [
+        f"{name} is {theirs.get(name)!r} for the probes and {ours!r} here"
+        for name, ours in networks.items()
+        if name != "precision" and theirs.get(name) != ours
+    ]
+    if differ:
+        raise BadPanel(
+            f"these probes read the descriptors of other networks: {'; '.join(differ)}; expected "
+            "the same. Install the version of seglib that trained them, or train them again."
+        )
+
+
+# -- on disk ----------------------------------------------------------------------------------
+
+
+def save(panel: Panel, folder: Path) -> None:
+    """Write a probe file for each part, their references, and the card that holds them together."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, probes in panel.probes.items():
+        own = {"view": part, "measured": panel.card.get("measured", {}).get(part)}
+        shared = {key: panel.card[key] for key in ("networks", "training") if key in panel.card}
+        card = shared | own | {"recipe": dataclasses.asdict(panel.recipe)}
+        probing.save(probes, folder / f"{part}.safetensors", card)
+    arrays = {
+        f"{name}.{part}": np.asarray(getattr(one, name), np.float32)
+        for part, one in panel.references.items()
+        for name in ("centre", "precision", "limit")
+    }
+    with files.replacing(folder / REFERENCES) as written:
+        written.write_bytes(tensors.save(arrays))
+    combination = panel.combination and dataclasses.asdict(panel.combination)
+    card = panel.card | {
+        "format": FORMAT,
+        "recipe": dataclasses.asdict(panel.recipe),
+        "views": panel.views,
+        "combination": combination,
+    }
+    with files.replacing(folder / CARD) as written:
+        written.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Panel:
+    """A panel's folder, or the file of one probe, which is a panel of one part.
+
+    Raises
+    ------
+    BadPanel, seglib.probing.BadProbe
+    """
+    if path.is_dir():
+        return _from_folder(path)
+    probes, card = probing.load(path)
+    try:
+        part, recipe = card["view"], _recipe(card["recipe"])
+        measured = {part: card["measured"]} if card.get("measured") else {}
+        return Panel(recipe, {part: probes}, {}, None, card | {"measured": measured})
+    except (KeyError, TypeError, ValueError) as error:
+        raise _bad(path, f"the card lacks what scoring needs, {error}") from error
+
+
+def _from_folder(folder: Path) -> Panel:
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if card["format"] != FORMAT:
+            raise _bad(folder, f"its format is {card['format']!r}, not {FORMAT}")
+        arrays = tensors.load((folder / REFERENCES).read_bytes())
+        probes = {one: probing.load(folder / f"{one}.safetensors")[0] for one in card["views"]}
+        references = {
+            one: Reference(
+                arrays[f"centre.{one}"].astype(float),
+                arrays[f"precision.{one}"].astype(float),
+                float(arrays[f"limit.{one}"]),
+            )
+            for one in card["views"]
+        }
+        combination = card["combination"] and Combination(**card["combination"])
+        return Panel(_recipe(card["recipe"]), probes, references, combination, card)
+    except UnknownName:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise _bad(folder, str(error)) from error
+
+
+def _recipe(decisions: Mapping) -> Recipe:
+    return Recipe(**decisions | {"c_grid": tuple(decisions["c_grid"])})
+
+
+def _bad(path: Path, found: str) -> BadPanel:
+    return BadPanel(
+        f"{path} holds no panel of probes ({found}); expected the folder that `seglib panel` "
+        "writes, or the .safetensors file of one probe with its card beside it. Train it again, "
+        "or leave --probe out to take the demo's."
+    )

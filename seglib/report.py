@@ -1,0 +1,212 @@
+"""What was found in pictures and videos, as one page that needs nothing else.
+
+Pictures, numbers, limits and the model's card stand in a single HTML file, without a script and
+without a network. Every name and reason is escaped by the template engine: a file's name is the
+one thing here that a stranger wrote. Taught in chapter 08.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from IPython.display import HTML, display
+from jinja2 import Environment, PackageLoader
+from scipy.special import expit
+
+from seglib import __version__, figures, files
+from seglib.panel import OVERALL, Panel
+from seglib.probing import NOTES
+from seglib.scoring import Estimate, Track, Verdict
+
+FILES = 40  # whose pictures one page shows; of the others it has the numbers
+SIDE = 176  # pixels of a picture on the page
+READING = (
+    "Probability: the probe's calibrated score, at even odds of bona fide and fake. Its interval "
+    "says how much it moves when other people are trained on, and other frames looked at; it does "
+    "not cover kinds of forgery that nobody trained on.",
+    "Threshold: chosen on the training people. Beside it stands how many of their bona fide faces "
+    "lay above it when they were held out: so often a genuine face is called fake.",
+    "Distance: how far the face lies from the training ones, in units that 99 of 100 held-out "
+    "faces stay within. Above 1 the face is unlike all that was trained on: do not trust the row.",
+    "Heat: what each token added to its part's score, red towards fake and blue towards bona fide. "
+    "The shares of a part add up to its log-odds exactly, but for a constant.",
+    "Contextual tokens have seen the whole crop before the part is kept: a share says which token "
+    "the number was read from, and not which pixels caused it. Chapter 5 measures the difference.",
+)
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("seglib"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def page(verdicts: Sequence[Verdict], panel: Panel) -> str:
+    """A whole HTML page."""
+    return _templates().get_template("report.html").render(_content(verdicts, panel))
+
+
+def write(verdicts: Sequence[Verdict], panel: Panel, path: Path) -> None:
+    """The same into a file, whole or not at all."""
+    with files.replacing(path) as part:
+        part.write_text(page(verdicts, panel), encoding="utf-8")
+
+
+def show(verdicts: Verdict | Sequence[Verdict], panel: Panel) -> None:
+    """The same inside a notebook."""
+    several = [verdicts] if isinstance(verdicts, Verdict) else verdicts
+    fragment = _templates().get_template("fragment.html")
+    display(HTML(fragment.render(_content(several, panel))))
+
+
+# -- what the template asks for -----------------------------------------------------------------
+
+
+def _content(verdicts: Sequence[Verdict], panel: Panel) -> dict:
+    chief = OVERALL if panel.combination else panel.views[0]
+    rows = [
+        {"name": str(one.path), "face": track.number} | _numbers(track.estimates[chief])
+        for one in verdicts
+        for track in one.tracks
+    ]
+    scored = [one for one in verdicts if one.tracks]
+    return {
+        "version": __version__,
+        "limits": panel.card.get("limits", NOTES["limits"]),
+        "reading": READING,
+        "rows": rows,
+        "broken": [{"name": str(o.path), "reason": o.reason} for o in verdicts if not o.tracks],
+        "files": [_file(one, panel, chief) for one in scored[:FILES]],
+        "left_out": sum(len(one.tracks) for one in scored[FILES:]),
+        "shown_files": FILES,
+        "card": panel.told(),
+        "recipe": str(panel.recipe),
+    }
+
+
+def _numbers(one: Estimate) -> dict:
+    low, high = one.interval
+    return {
+        "probability": one.probability,
+        "low": low,
+        "high": high,
+        "threshold": float(expit(one.threshold)),
+        "above": one.above,
+        "outside": one.outside,
+        "distance": "unknown" if np.isnan(one.distance) else f"{one.distance:.2f}",
+        "reason": one.reason,
+    }
+
+
+def _file(verdict: Verdict, panel: Panel, chief: str) -> dict:
+    seen = len(verdict.asked)
+    what = f"{seen} of {verdict.length} frames were looked at" if verdict.is_video else "A picture"
+    faces = len(verdict.tracks)
+    return {
+        "name": str(verdict.path),
+        "what": f"{what}; {faces} face{'' if faces == 1 else 's'} found.",
+        "tracks": [_track(one, verdict, panel, chief) for one in verdict.tracks],
+        "reasons": list(verdict.reasons.items()),
+    }
+
+
+def _track(track: Track, verdict: Verdict, panel: Panel, chief: str) -> dict:
+    own, measured = track.estimates[chief], panel.card.get("measured", {})
+    where = f", seen in {len(track.frames)} of {len(verdict.asked)} frames"
+    parts = []
+    for part, one in track.estimates.items():
+        rate = measured.get(part, {}).get("false_positive_rate")
+        shares = track.shown.shares.get(part)
+        parts.append(
+            _numbers(one)
+            | {"part": part, "rate": "unknown" if rate is None else f"{rate[0]:.0%}"}
+            | {"tokens": "" if shares is None else str(np.isfinite(shares).sum())}
+        )
+    return {
+        "title": f"Face {track.number}{where if verdict.is_video else ''}",
+        "outside": _outside(own),
+        "pictures": _pictures(track, panel),
+        "sentence": sentence(own, measured.get(chief)),
+        "parts": parts,
+        "timeline": _timeline(track, verdict, chief) if verdict.is_video else None,
+    }
+
+
+def sentence(one: Estimate, measured: dict | None) -> str:
+    """Probability, interval, threshold and false-positive rate, in one sentence."""
+    if one.reason:
+        return f"No score: {one.reason}."
+    low, high = one.interval
+    side = "above" if one.above else "below"
+    said = (
+        f"Probability of fake {one.probability:.2f}, 95 % interval {low:.2f} to {high:.2f}: {side} "
+        f"the threshold of {expit(one.threshold):.2f}"
+    )
+    if not measured:
+        return f"{said}, whose false-positive rate is not known."
+    rate, least, most = measured["false_positive_rate"]
+    return (
+        f"{said}, above which {rate:.0%} [{least:.0%}, {most:.0%}] of the training's bona fide "
+        "faces lay when they were held out."
+    )
+
+
+def _outside(one: Estimate) -> str:
+    if not one.outside:
+        return ""
+    return (
+        f"It lies {one.distance:.1f} times as far from them as 99 of 100 held-out faces do. The "
+        "probes were never taught such a face; what follows is arithmetic and no finding."
+    )
+
+
+def _pictures(track: Track, panel: Panel) -> list[dict]:
+    shown = track.shown
+    frame = f"frame {shown.frame}"
+    found = [
+        ("the face, upright", f"The face as the networks saw it, {frame}.", shown.crop),
+        (
+            "its parts",
+            "The face with its parts coloured: brows, eyes, nose, lips, skin.",
+            figures.overlay(shown.crop, shown.label_map, 0.45),
+        ),
+    ]
+    if shown.shares:
+        shares = np.stack(list(shown.shares.values()))
+        kept = np.isfinite(shares).any(0)
+        heat = np.where(kept, np.nansum(shares, axis=0), np.nan)
+        found += [
+            ("the tokens that were read", f"{kept.sum()} patches are kept, the others faint.",
+             figures.patches(shown.crop, kept)),
+            ("each token's share", _told(shown.shares), figures.heat(shown.crop, heat)),
+        ]  # fmt: skip
+    return [
+        {"caption": caption, "alt": alt, "data": figures.data_uri(image, SIDE, "JPEG")}
+        for caption, alt, image in found
+    ]
+
+
+def _told(shares: dict) -> str:
+    sums = ", ".join(f"{part} {np.nansum(one):+.2f}" for part, one in shares.items())
+    return f"Heat map of the tokens' shares; their sums in log-odds: {sums}."
+
+
+def _timeline(track: Track, verdict: Verdict, chief: str) -> dict:
+    """Where points and labels stand in a drawing of 640 x 150."""
+    last = max(verdict.length - 1, 1)
+    curve = expit(track.curves[chief])
+    seen = ~np.isnan(curve)
+    x, y = 30 + 600 * track.frames[seen] / last, 120 - 110 * curve[seen]
+    dots = [(round(float(a), 1), round(float(b), 1)) for a, b in zip(x, y, strict=True)]
+    told = ", ".join(f"{f}: {p:.2f}" for f, p in zip(track.frames[seen], curve[seen], strict=True))
+    return {
+        "dots": dots,
+        "points": " ".join(f"{a},{b}" for a, b in dots),
+        "threshold": round(120 - 110 * float(expit(track.estimates[chief].threshold)), 1),
+        "ticks": [(30, "frame 0"), (330, last // 2), (615, last)],
+        "alt": f"Probability of fake by frame: {told}.",
+    }

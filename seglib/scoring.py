@@ -1,0 +1,426 @@
+"""Any picture or video -> what a panel of probes says of each face in it, or why it says nothing.
+
+Every face of a picture is scored, every face of a video on a track of its own. A file that cannot
+be read, a picture without a face, a part that is hidden: each is a reason, and never a score.
+Taught in chapter 08.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from scipy.special import expit
+from tqdm import tqdm
+
+from seglib import faces, localisation, panel, probing, video
+from seglib.errors import SeglibError
+from seglib.extraction import Extractor, Look
+from seglib.faces import Crop, Face
+from seglib.media import SUFFIXES, VIDEO_SUFFIXES
+from seglib.panel import OVERALL, Panel
+
+FRAMES = 32  # of a video, evenly spaced
+JUMP = 1.0  # how far a face may move between two frames that are looked at, in its own extents
+LEVEL = 95  # per cent of the redrawn probes that an interval holds
+FAR = 2.0  # limits of distance beyond which an estimate is withheld: arithmetic, and no finding
+BAR = 2  # files or frames from which on a progress bar is worth its line
+OWN = Path(str(files("seglib"))) / "probes" / "demo"
+
+
+class NothingToScore(SeglibError):
+    """None of the paths leads to a picture or a video."""
+
+
+class PartHidden(SeglibError):
+    """A part has no patch in any frame, so that its probe has nothing to read."""
+
+
+class OutsideTraining(SeglibError):
+    """A face is so unlike those that were trained on that a score would mean nothing."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one part, or all together, says of a face.
+
+    log_odds, calibrated at even odds, with the ends of its interval; threshold: above it the probe
+    would call the face fake. distance from the training faces in limits, above 1 is outside; NaN
+    where the probe brought no reference. Where there is a reason, there is no score.
+    """
+
+    log_odds: float
+    low: float
+    high: float
+    threshold: float
+    distance: float
+    reason: str = ""
+
+    @property
+    def probability(self) -> float:
+        """Of fake, where fakes of the training's kind are as frequent as bona fide faces."""
+        return float(expit(self.log_odds))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Ends of the probability's interval."""
+        return float(expit(self.low)), float(expit(self.high))
+
+    @property
+    def outside(self) -> bool:
+        """Whether the face is unlike those that the probe was trained on."""
+        return bool(self.distance > 1)
+
+    @property
+    def above(self) -> bool:
+        """Whether it is above the threshold."""
+        return bool(self.log_odds > self.threshold)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One frame of a track, to be looked at.
+
+    crop ``(S, S, 3)`` uint8; label_map ``(S, S)``, labels ``(gh, gw)``: LaPa ids of pixels and of
+    patches; shares ``(gh, gw)`` of each part's tokens, see `localisation.token_shares`, none
+    where the score is not linear.
+    """
+
+    frame: int
+    crop: np.ndarray
+    label_map: np.ndarray
+    labels: np.ndarray
+    shares: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face of a file, in the F frames in which it was seen.
+
+    boxes ``(F, 4)`` in pixels of the frame; curves: log-odds ``(F,)`` of each part and of all
+    together; estimates: what they come to. shown is the frame whose overall score is in the
+    middle.
+    """
+
+    number: int
+    frames: np.ndarray
+    boxes: np.ndarray
+    curves: Mapping[str, np.ndarray]
+    estimates: Mapping[str, Estimate]
+    shown: Shown | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one file: its tracks, or the reason why there are none.
+
+    length is the number of its frames, asked are those that were looked at; reasons: by frame, why
+    nothing is said of it.
+    """
+
+    path: Path
+    length: int = 0
+    asked: Sequence[int] = ()
+    tracks: Sequence[Track] = ()
+    reasons: Mapping[int, str] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it has more than one frame."""
+        return self.length > 1
+
+    def light(self) -> Verdict:
+        """The same without pictures, of which a thousand take gigabytes."""
+        return replace(self, tracks=[replace(one, shown=None) for one in self.tracks])
+
+
+def score(path: str | Path, probe: str | Path | None = None, device: str | None = None) -> Verdict:
+    """Score one picture or video by the demo's probes, or by those of a file or folder.
+
+    Networks and probes are loaded once.
+    """
+    return _scorer(None if probe is None else Path(probe), device)(path)
+
+
+@cache
+def _scorer(probe: Path | None, device: str | None) -> Scorer:
+    return Scorer(panel.load(probe or OWN), device)
+
+
+class Scorer:
+    """A panel of probes and the networks that it was trained with.
+
+    Raises
+    ------
+    seglib.panel.BadPanel
+        The networks that are here are not those that the probes were trained with.
+    """
+
+    def __init__(self, probes: Panel, device: str | None = None, frames: int = FRAMES) -> None:
+        self.panel, self.frames = probes, frames
+        self.extractor = Extractor(probes.recipe.look, device)
+        panel.check_networks(probes, self.extractor.networks)
+
+    def __call__(self, path: str | Path) -> Verdict:
+        """Score one file; what cannot be scored is a verdict with its reason."""
+        path = Path(path)
+        try:
+            length = video.length(path)
+            asked = video.evenly(length, self.frames)
+            return self._judged(path, length, asked, video.read(path, asked))
+        except SeglibError as error:
+            return Verdict(path, reason=_reason(error))
+        except OSError as error:  # no permission, a network drive that is gone
+            found = f"{path} cannot be read: {error.strerror}. Check the file and its folder."
+            return Verdict(path, reason=_reason(video.UnreadableVideo(found)))
+
+    def picture(self, image: np.ndarray, name: str = "picture") -> Verdict:
+        """Score a ``(H, W, 3)`` uint8 RGB picture that is in memory."""
+        return self._judged(Path(name), 1, [0], [(0, image)])
+
+    def all(self, paths: Iterable[Path], total: int | None = None) -> Iterator[Verdict]:
+        """Score many files in their order, with a progress bar."""
+        disable = total is not None and total < BAR
+        yield from map(
+            self, tqdm(paths, "scoring", total, unit="file", leave=False, disable=disable)
+        )
+
+    def _judged(
+        self, path: Path, length: int, asked: Sequence[int], frames: Iterable[tuple]
+    ) -> Verdict:
+        reasons: dict[int, str] = {}
+        sightings: list[_Sightings] = []
+        waiting: list[tuple[_Sightings, int, Face, Crop]] = []
+        bar = tqdm(frames, path.name, len(asked), unit="frame", leave=False,
+                   disable=len(asked) < BAR)  # fmt: skip
+        for index, image in bar:
+            try:
+                found = self._faces(image)
+            except SeglibError as error:
+                reasons[index] = _reason(error)
+                continue
+            recipe = self.panel.recipe
+            for track, face in _linked(sightings, found):
+                crop = faces.crop(image, face, recipe.crop_size, recipe.crop_scale)
+                waiting.append((track, index, face, crop))
+            while len(waiting) >= self.extractor.batch:
+                self._look(waiting)
+        while waiting:
+            self._look(waiting)
+        tracks = [self._track(number, one) for number, one in enumerate(sightings, 1)]
+        reason = "" if tracks else _most_common(reasons)
+        return Verdict(path, length, list(asked), tracks, reasons, reason)
+
+    def _faces(self, image: np.ndarray | SeglibError) -> list[Face]:
+        """Every face that is large enough; raises where there is none."""
+        if isinstance(image, SeglibError):
+            raise image
+        found = self.extractor.detector(image)
+        faces.choose(found, image.shape[1::-1])  # raises NoFace, FaceTooSmall
+        return [face for face in found if face.extent >= faces.MIN_FACE]
+
+    def _look(self, waiting: list[tuple[_Sightings, int, Face, Crop]]) -> None:
+        """Take the first batch off the list, and add to the tracks what is found."""
+        batch = list(islice(waiting, self.extractor.batch))
+        del waiting[: len(batch)]
+        crops = [crop for *_, crop in batch]
+        look = self.extractor.look(crops, [(0,)] * len(crops), self.panel.recipes)
+        views = self.panel.described(look.descriptors)
+        scores, distances = self.panel.scores(views), self.panel.distances(views)
+        for i, (track, index, face, crop) in enumerate(batch):
+            track.index.append(index)
+            track.box.append(face.box)
+            track.scores.append({name: rows[:, i] for name, rows in scores.items()})
+            track.distances.append({name: rows[i] for name, rows in distances.items()})
+            shares = self._shares(look, i)
+            track.shown.append(Shown(index, crop.image, look.maps[i], look.labels[i], shares))
+
+    def _shares(self, look: Look, i: int) -> dict[str, np.ndarray]:
+        """The shares of each part's tokens in crop i, where a part's score is their sum."""
+        recipe = self.panel.recipe
+        if recipe.pooling != "mean" or recipe.conditioning not in probing.AFFINE:
+            return {}
+        shares = {}
+        for at, (part, probes) in enumerate(self.panel.probes.items()):
+            at = 0 if len(look.patches) == 1 else at  # one look for all parts, or one for each
+            sets = look.descriptors[at].layout.of_part(part)
+            kept = look.members[at][i, sets].any(0)
+            patches = look.patches[at][i].numpy()
+            shares[part] = localisation.token_shares(probes[0], patches, kept)
+        return shares
+
+    def _track(self, number: int, one: _Sightings) -> Track:
+        estimates, curves = {}, {}
+        for name, threshold in self.panel.thresholds.items():
+            scores = np.stack([frame[name] for frame in one.scores], axis=1)
+            distances = np.array([frame.get(name, np.nan) for frame in one.distances])
+            estimates[name] = _estimate(name, scores, distances, threshold)
+            curves[name] = scores[0]
+        middle = _middle(next(reversed(curves.values())))
+        return Track(
+            number, np.array(one.index), np.stack(one.box), curves, estimates, one.shown[middle]
+        )
+
+
+@dataclass
+class _Sightings:
+    """A track while it grows: lists of one length."""
+
+    index: list[int] = field(default_factory=list)
+    box: list[np.ndarray] = field(default_factory=list)
+    scores: list[dict[str, np.ndarray]] = field(default_factory=list)
+    distances: list[dict[str, float]] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
+    last: Face | None = None  # where it was seen last, though not described yet
+
+
+def _linked(tracks: list[_Sightings], found: Sequence[Face]) -> Iterator[tuple[_Sightings, Face]]:
+    """Each face with the track that it goes on, or that it begins.
+
+    By place and size alone: the assignment that moves all faces least (Kuhn's Hungarian method,
+    by SciPy), none farther than `JUMP`. After a cut a face may go on another's track.
+    """
+    apart = np.array([[_apart(track.last, face) for face in found] for track in tracks])
+    pairs = {}
+    if tracks:
+        from scipy.optimize import linear_sum_assignment  # a picture's faces do without its load
+
+        pairs = {
+            at: tracks[row]
+            for row, at in zip(*linear_sum_assignment(apart), strict=True)
+            if apart[row, at] <= JUMP
+        }
+    for at, face in enumerate(found):
+        track = pairs.get(at)
+        if track is None:
+            track = _Sightings()
+            tracks.append(track)
+        track.last = face
+        yield track, face
+
+
+def _apart(one: Face, other: Face) -> float:
+    """How far two faces lie from each other in place and in size, in extents."""
+    centres = [(face.box[:2] + face.box[2:]) / 2 for face in (one, other)]
+    step = np.hypot(*(centres[0] - centres[1])) / max(one.extent, other.extent)
+    return float(step + abs(np.log2(one.extent / other.extent)))
+
+
+def _estimate(name: str, scores: np.ndarray, distances: np.ndarray, threshold: float) -> Estimate:
+    """What the frames of a track come to; scores ``(S, F)``, the first row by the probe itself.
+
+    The others' rows, each over frames that are drawn anew, give the interval.
+    """
+    seen = ~np.isnan(scores[0])
+    count, distance = scores.shape[1], np.nan
+    if not seen.any():
+        part = "enough parts" if name == OVERALL else f"the {name}"
+        error = PartHidden(f"no patch of {part} in any of {count} frames looked at")
+        return Estimate(np.nan, np.nan, np.nan, threshold, distance, _reason(error))
+    distance = float(np.median(distances[seen]))
+    if distance > FAR:
+        error = OutsideTraining(
+            f"{distance:.1f} times as far from the training faces as nearly all held-out ones are; "
+            f"expected at most {FAR:g} times"
+        )
+        return Estimate(np.nan, np.nan, np.nan, threshold, distance, _reason(error))
+    found = scores[:, seen]
+    value = float(found[0].mean())
+    draws = np.random.default_rng(0).integers(found.shape[1], size=(len(found) - 1, found.shape[1]))
+    redrawn = np.take_along_axis(found[1:], draws, axis=1).mean(1)
+    ends = np.percentile(redrawn, [50 - LEVEL / 2, 50 + LEVEL / 2]) if len(redrawn) else [value]
+    low, high = (float(one) for one in (min(*ends, value), max(*ends, value)))
+    return Estimate(value, low, high, threshold, distance)
+
+
+def _middle(curve: np.ndarray) -> int:
+    """Which frame's score is in the middle; the first where none has one."""
+    order = np.argsort(curve)  # NaN comes last
+    return int(order[max(np.count_nonzero(~np.isnan(curve)) - 1, 0) // 2])
+
+
+def _reason(error: SeglibError) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _most_common(reasons: Mapping[int, str]) -> str:
+    kinds = Counter(reason.partition(":")[0] for reason in reasons.values())
+    kind, count = kinds.most_common(1)[0]
+    first = next(reason for reason in reasons.values() if reason.startswith(f"{kind}:"))
+    return first if len(reasons) == 1 else f"{first} ({count} of {len(reasons)} frames)"
+
+
+# -- which files ------------------------------------------------------------------------------
+
+
+def found(paths: Iterable[str | Path]) -> list[Path]:
+    """Pictures and videos that paths lead to, each once, in order.
+
+    A folder stands for all pictures and videos in it and below, by their suffix, hidden ones left
+    out; a path with ``*``, ``?`` or ``[`` that does not exist is a pattern. A file named by itself
+    is taken whatever its suffix.
+
+    Raises
+    ------
+    NothingToScore
+    """
+    files: dict[Path, None] = {}
+    for given in map(Path, paths):
+        if given.is_dir():
+            files |= dict.fromkeys(_below(given))
+        elif not given.exists() and glob.has_magic(str(given)):
+            matches = map(Path, sorted(glob.glob(str(given), recursive=True)))
+            files |= dict.fromkeys(path for path in matches if path.is_file())
+        else:
+            files[given] = None
+    if not files:
+        raise NothingToScore(
+            f"no picture or video under {', '.join(map(str, paths))}; expected files that end in "
+            f"{', '.join((*SUFFIXES, *VIDEO_SUFFIXES))}. Name a file to have it read whatever "
+            "its suffix."
+        )
+    return list(files)
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+# -- as numbers -------------------------------------------------------------------------------
+
+
+def records(verdict: Verdict) -> Iterator[dict]:
+    """A row for each face and each part of it, or one row that says why there is none."""
+    own = {"path": str(verdict.path), "frames": len(verdict.asked)}
+    if not verdict.tracks:
+        yield own | {"face": None, "part": None, "reason": verdict.reason}
+    for track in verdict.tracks:
+        for part, one in track.estimates.items():
+            low, high = one.interval
+            yield own | {
+                "face": track.number,
+                "seen": len(track.frames),
+                "part": part,
+                "probability": one.probability,
+                "low": low,
+                "high": high,
+                "threshold": float(expit(one.threshold)),
+                "above": None if one.reason else one.above,
+                "distance": one.distance,
+                "outside": None if np.isnan(one.distance) else one.outside,
+                "reason": one.reason,
+            }

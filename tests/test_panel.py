@@ -1,0 +1,129 @@
+"""A panel: what its parts say together, and that it comes back from disk as it was."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from seglib import panel, probing
+from seglib.panel import OVERALL, BadPanel
+
+
+@pytest.fixture
+def views():
+    rng = np.random.default_rng(1)
+    return {part: rng.normal(size=(9, 32)).astype(np.float32) for part in panel.PARTS}
+
+
+def test_together_is_the_calibrated_mean_of_the_parts(probes, views):
+    scores = probes.scores(views)
+    assert list(scores) == [*panel.PARTS, OVERALL]
+    mean = np.mean([scores[part] for part in panel.PARTS], axis=0)
+    one = probes.combination
+    np.testing.assert_allclose(scores[OVERALL], one.slope * mean + one.offset)
+    assert scores["mouth"].shape == (6, 9)  # the probe itself, and five on redrawn people
+    np.testing.assert_array_equal(
+        scores["mouth"][0], probing.score(probes.probes["mouth"][0], views["mouth"])
+    )
+
+
+def test_hidden_parts_are_left_out_and_too_few_say_nothing(probes, views):
+    whole = probes.scores(views)
+    views["mouth"][2] = views["eyes"][2] = np.nan  # three of five are left
+    for part in ("mouth", "eyes", "nose"):
+        views[part][4] = np.nan  # two of five
+    scores = probes.scores(views)
+    left = np.mean([whole[part][:, 2] for part in ("brows", "nose", "skin")], axis=0)
+    one = probes.combination
+    np.testing.assert_allclose(scores[OVERALL][:, 2], one.slope * left + one.offset)
+    assert np.isnan(scores[OVERALL][:, 4]).all()
+    assert np.isnan(scores["nose"][:, 4]).all()
+    np.testing.assert_array_equal(scores[OVERALL][:, 0], whole[OVERALL][:, 0])
+    assert np.isnan(probes.distances(views)["mouth"][2])
+
+
+def test_what_was_measured_is_on_people_held_out(small):
+    """Labels that are noise: on the training rows they would be told, held out they are not."""
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 2, 240), np.repeat(np.arange(40), 6)
+    views = {part: rng.normal(size=(240, 64)) for part in ("mouth", "eyes", "nose")}
+    found = panel.fit(views, labels, groups, small, {}, 2).card["measured"]
+    assert list(found) == ["mouth", "eyes", "nose", OVERALL]
+    for one in found.values():
+        assert 0.3 < one["auc"][0] < 0.7
+        assert 0 < one["false_positive_rate"][0] < 1
+
+
+def test_a_panel_comes_back_as_it_was(probes, views, tmp_path):
+    panel.save(probes, tmp_path / "kept")
+    again = panel.load(tmp_path / "kept")
+    assert again.recipe == probes.recipe
+    assert again.combination == probes.combination
+    for ours, theirs in (
+        (again.scores(views), probes.scores(views)),
+        (again.distances(views), probes.distances(views)),
+    ):
+        for name, one in theirs.items():
+            np.testing.assert_allclose(ours[name], one, rtol=1e-4)
+    assert again.card["measured"] == probes.card["measured"]
+    assert again.thresholds == probes.thresholds
+
+
+def test_the_file_of_one_probe_is_a_panel_of_one_part(probes, views, tmp_path):
+    panel.save(probes, tmp_path)
+    one = panel.load(tmp_path / "eyes.safetensors")
+    assert one.views == ("eyes",)
+    assert list(one.scores(views)) == ["eyes"]
+    assert one.distances(views) == {}
+    np.testing.assert_array_equal(one.scores(views)["eyes"], probes.scores(views)["eyes"])
+    panel.check_networks(one, probes.card["networks"])
+
+
+def test_other_networks_are_refused_by_name(probes):
+    networks = probes.card["networks"]
+    panel.check_networks(probes, networks | {"precision": "bfloat16"})
+    with pytest.raises(BadPanel, match=r"backbone is .* for the probes and 'other' here"):
+        panel.check_networks(probes, networks | {"backbone": "other"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("panel.json", "{"),
+        ("panel.json", "[]"),
+        ("panel.json", '{"format": 99}'),
+        ("panel.json", None),
+        ("references.safetensors", "nothing"),
+        ("mouth.safetensors", None),
+    ],
+)
+def test_a_damaged_panel_is_refused(probes, tmp_path, name, content):
+    panel.save(probes, tmp_path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises((BadPanel, probing.BadProbe), match="Train it again"):
+        panel.load(tmp_path)
+
+
+def test_a_folder_without_a_panel_and_a_file_that_is_none_are_refused(tmp_path):
+    with pytest.raises(BadPanel, match="expected the folder"):
+        panel.load(tmp_path)
+    with pytest.raises(probing.BadProbe):
+        panel.load(tmp_path / "absent.safetensors")
+
+
+def test_a_probe_file_names_its_part_recipe_and_networks(probes, tmp_path):
+    panel.save(probes, tmp_path)
+    card = json.loads((tmp_path / "mouth.json").read_text())
+    assert card["view"] == "mouth"
+    assert card["networks"] == probes.card["networks"]
+    assert card["recipe"]["backbone"] == probes.recipe.backbone
+    assert card["measured"] == probes.card["measured"]["mouth"]
+
+
+def test_a_recipe_that_isolates_asks_for_one_description_a_part(probes):
+    alone = dataclasses.replace(probes, recipe=probes.recipe.but(encoding="isolated"))
+    assert [one.region for one in alone.recipes] == list(panel.PARTS)
+    assert probes.recipes == [probes.recipe]

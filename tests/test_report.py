@@ -1,0 +1,144 @@
+"""The report: whole without a network, nothing of a stranger's name becomes markup, no verdict
+without its numbers.
+"""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seglib import assets, clips, panel, probing, report, scoring
+from seglib.scoring import Verdict
+
+HOSTILE = [
+    "<script>alert(1)</script>.jpg",
+    '"><img src=x onerror=alert(1)>.jpg',
+    "'; DROP TABLE faces; --.jpg",
+    "{{ 7 * 7 }}{% raw %}.jpg",
+    "\x1b[2J\u202egpj.exe",
+]
+
+
+class Tags(HTMLParser):
+    """Counts tags, and keeps what they point to and all text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.names, self.links, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.names.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def probes(probes):
+    """Their references come from noise: given room, so that no face lies outside."""
+    wide = {part: replace(one, limit=one.limit * 1e4) for part, one in probes.references.items()}
+    return replace(probes, references=wide)
+
+
+@pytest.fixture(scope="module")
+def scorer(probes):
+    return scoring.Scorer(probes, frames=3)
+
+
+@pytest.fixture(scope="module")
+def verdicts(scorer, tmp_path_factory):
+    clip = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    clips.write(clip, 0, scorer.extractor.detector)
+    return [scorer(assets.pictures("csu")[0].path), scorer(clip), scorer(Path("absent.jpg"))]
+
+
+def test_a_page_needs_nothing_else(verdicts, probes):
+    page = report.page(verdicts, probes)
+    found = Tags(page)
+    assert "script" not in found.names
+    assert found.links
+    assert all(link.startswith("data:image/") for link in found.links)
+    assert not re.search(r"url\(|@import|https?://", page)
+    assert found.names.count("svg") > 6  # a bar for each part of each face, and a timeline
+
+
+def test_it_says_probability_threshold_and_false_positive_rate_together(verdicts, probes):
+    text = " ".join(Tags(report.page(verdicts, probes)).text.split())
+    one = verdicts[0].tracks[0].estimates[panel.OVERALL]
+    assert f"Probability of fake {one.probability:.2f}" in text
+    rate = probes.card["measured"][panel.OVERALL]["false_positive_rate"][0]
+    assert f"above which {rate:.0%}" in text
+    assert "is fake" not in text
+    assert "is real" not in text
+    for part in panel.PARTS:
+        assert f"{probes.card['measured'][part]['auc'][0]:.3f}" in text
+    assert "absent.jpg" in text
+    assert "MissingFile" in text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_stays_a_name(verdicts, probes, name):
+    plain = Tags(report.page(verdicts, probes))
+    named = [replace(one, path=Path(name)) for one in verdicts]
+    named[-1] = Verdict(Path(name), reason=f"UnreadableImage: {name} is no picture")
+    found = Tags(report.page(named, probes))
+    assert found.names == plain.names
+    assert name in found.text
+
+
+def test_a_face_unlike_the_training_ones_is_warned_of(verdicts, probes):
+    track = verdicts[0].tracks[0]
+    for distance, warned in ((0.5, False), (2.5, True), (np.nan, False)):
+        estimates = {k: replace(one, distance=distance) for k, one in track.estimates.items()}
+        one = replace(verdicts[0], tracks=[replace(track, estimates=estimates)])
+        text = Tags(report.page([one], probes)).text
+        assert ("Unlike the training faces" in text) == warned
+
+
+def test_a_single_probe_has_a_report_too(probes, tmp_path):
+    panel.save(probes, tmp_path)
+    path = tmp_path / "mouth.safetensors"
+    alone = scoring.Scorer(panel.load(path))
+    found = alone(assets.pictures("csu")[0].path)
+    rate = probes.card["measured"]["mouth"]["false_positive_rate"][0]
+    assert f"above which {rate:.0%}" in " ".join(
+        Tags(report.page([found], alone.panel)).text.split()
+    )
+    several, card = probing.load(path)
+    probing.save(several, path, card | {"measured": None})  # as `seglib train` leaves it
+    page = report.page([found], panel.load(path))
+    assert "whose false-positive rate is not known" in " ".join(Tags(page).text.split())
+
+
+def test_many_files_have_their_numbers_and_some_their_pictures(verdicts, probes, monkeypatch):
+    monkeypatch.setattr(report, "FILES", 2)
+    many = [replace(verdicts[0], path=Path(f"{n}.jpg")) for n in range(5)]
+    found = Tags(report.page(many, probes))
+    assert all(f"{n}.jpg" in found.text for n in range(5))
+    assert "3 more faces are in the table only" in " ".join(found.text.split())
+
+
+def test_it_is_written_whole_or_not_at_all(verdicts, probes, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    report.write(verdicts, probes, path)
+    before = path.read_text(encoding="utf-8")
+    assert before == report.page(verdicts, probes)
+    monkeypatch.setattr(report, "page", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        report.write(verdicts, probes, path)
+    assert path.read_text(encoding="utf-8") == before
+
+
+def test_a_notebook_shows_the_same(verdicts, probes, monkeypatch):
+    shown = []
+    monkeypatch.setattr(report, "display", shown.append)
+    report.show(verdicts[0], probes)
+    (one,) = shown
+    assert one.data.strip().startswith('<div class="seglib-report">')
+    assert "Probability of fake" in one.data
