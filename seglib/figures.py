@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from seglib.regions import LABELS
 
@@ -50,6 +50,15 @@ def patches(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
     shown = np.where(mask, image, 0.25 * image + 0.75 * 255)
     shown[::height] = shown[:, ::width] = 200
     return shown.astype(np.uint8)
+
+
+def boxed(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The picture ``(H, W, 3)`` uint8 with a box ``(x0, y0, x1, y1)`` drawn, dark within light."""
+    drawn = Image.fromarray(image)
+    pen, corners = ImageDraw.Draw(drawn), [round(float(side)) for side in box]
+    for colour, width in (((255, 255, 255), 5), ((213, 94, 0), 3)):
+        pen.rectangle(corners, outline=colour, width=width)
+    return np.asarray(drawn)
 
 
 def heat(image: np.ndarray, values: np.ndarray, opacity: float = 0.6) -> np.ndarray:

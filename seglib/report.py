@@ -129,7 +129,7 @@ def _track(track: Track, verdict: Verdict, panel: Panel, chief: str) -> dict:
     return {
         "title": f"Face {track.number}{where if verdict.is_video else ''}",
         "outside": _outside(own),
-        "pictures": _pictures(track, panel),
+        "pictures": _pictures(track, not verdict.is_video),
         "sentence": sentence(own, measured.get(chief)),
         "parts": parts,
         "timeline": _timeline(track, verdict, chief) if verdict.is_video else None,
@@ -164,11 +164,15 @@ def _outside(one: Estimate) -> str:
     )
 
 
-def _pictures(track: Track, panel: Panel) -> list[dict]:
+def _pictures(track: Track, alone: bool) -> list[dict]:
     shown = track.shown
-    frame = f"frame {shown.frame}"
     found = [
-        ("the face, upright", f"The face as the networks saw it, {frame}.", shown.crop),
+        (
+            "the picture" if alone else f"frame {shown.frame}",
+            "The whole picture, a box around the face.",
+            figures.boxed(shown.picture, shown.box),
+        ),
+        ("the face, upright", "The face as the networks saw it.", shown.crop),
         (
             "its parts",
             "The face with its parts coloured: brows, eyes, nose, lips, skin.",
@@ -177,12 +181,13 @@ def _pictures(track: Track, panel: Panel) -> list[dict]:
     ]
     if shown.shares:
         shares = np.stack(list(shown.shares.values()))
-        kept = np.isfinite(shares).any(0)
+        kept, most = np.isfinite(shares).any(0), np.nanmax(np.abs(shares))
         heat = np.where(kept, np.nansum(shares, axis=0), np.nan)
         found += [
             ("the tokens that were read", f"{kept.sum()} patches are kept, the others faint.",
              figures.patches(shown.crop, kept)),
-            ("each token's share", _told(shown.shares), figures.heat(shown.crop, heat)),
+            (f"each token's share, at most {most:.2f} log-odds", _told(shown.shares),
+             figures.heat(shown.crop, heat)),
         ]  # fmt: skip
     return [
         {"caption": caption, "alt": alt, "data": figures.data_uri(image, SIDE, "JPEG")}

@@ -16,6 +16,7 @@ from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 from scipy.special import expit
 from tqdm import tqdm
@@ -31,6 +32,7 @@ FRAMES = 32  # of a video, evenly spaced
 JUMP = 1.0  # how far a face may move between two frames that are looked at, in its own extents
 LEVEL = 95  # per cent of the redrawn probes that an interval holds
 FAR = 2.0  # limits of distance beyond which an estimate is withheld: arithmetic, and no finding
+SMALL = 480  # pixels of the longer side of a frame that is kept to be shown
 BAR = 2  # files or frames from which on a progress bar is worth its line
 OWN = Path(str(files("seglib"))) / "probes" / "demo"
 
@@ -88,12 +90,15 @@ class Estimate:
 class Shown:
     """One frame of a track, to be looked at.
 
-    crop ``(S, S, 3)`` uint8; label_map ``(S, S)``, labels ``(gh, gw)``: LaPa ids of pixels and of
-    patches; shares ``(gh, gw)`` of each part's tokens, see `localisation.token_shares`, none
-    where the score is not linear.
+    picture: the whole frame ``(h, w, 3)`` uint8, at most `SMALL` pixels wide or tall, and the
+    face's box in its pixels; crop ``(S, S, 3)`` uint8; label_map ``(S, S)``, labels ``(gh, gw)``:
+    LaPa ids of pixels and of patches; shares ``(gh, gw)`` of each part's tokens, see
+    `localisation.token_shares`, none where the score is not linear.
     """
 
     frame: int
+    picture: np.ndarray
+    box: np.ndarray
     crop: np.ndarray
     label_map: np.ndarray
     labels: np.ndarray
@@ -198,7 +203,7 @@ class Scorer:
     ) -> Verdict:
         reasons: dict[int, str] = {}
         sightings: list[_Sightings] = []
-        waiting: list[tuple[_Sightings, int, Face, Crop]] = []
+        waiting: list[_Seen] = []
         bar = tqdm(frames, path.name, len(asked), unit="frame", leave=False,
                    disable=len(asked) < BAR)  # fmt: skip
         for index, image in bar:
@@ -207,10 +212,10 @@ class Scorer:
             except SeglibError as error:
                 reasons[index] = _reason(error)
                 continue
-            recipe = self.panel.recipe
+            recipe, small = self.panel.recipe, _small(image)
             for track, face in _linked(sightings, found):
                 crop = faces.crop(image, face, recipe.crop_size, recipe.crop_scale)
-                waiting.append((track, index, face, crop))
+                waiting.append(_Seen(track, index, face, crop, *small))
             while len(waiting) >= self.extractor.batch:
                 self._look(waiting)
         while waiting:
@@ -227,21 +232,23 @@ class Scorer:
         faces.choose(found, image.shape[1::-1])  # raises NoFace, FaceTooSmall
         return [face for face in found if face.extent >= faces.MIN_FACE]
 
-    def _look(self, waiting: list[tuple[_Sightings, int, Face, Crop]]) -> None:
+    def _look(self, waiting: list[_Seen]) -> None:
         """Take the first batch off the list, and add to the tracks what is found."""
         batch = list(islice(waiting, self.extractor.batch))
         del waiting[: len(batch)]
-        crops = [crop for *_, crop in batch]
+        crops = [one.crop for one in batch]
         look = self.extractor.look(crops, [(0,)] * len(crops), self.panel.recipes)
         views = self.panel.described(look.descriptors)
         scores, distances = self.panel.scores(views), self.panel.distances(views)
-        for i, (track, index, face, crop) in enumerate(batch):
-            track.index.append(index)
-            track.box.append(face.box)
+        for i, one in enumerate(batch):
+            track = one.track
+            track.index.append(one.index)
+            track.box.append(one.face.box)
             track.scores.append({name: rows[:, i] for name, rows in scores.items()})
             track.distances.append({name: rows[i] for name, rows in distances.items()})
-            shares = self._shares(look, i)
-            track.shown.append(Shown(index, crop.image, look.maps[i], look.labels[i], shares))
+            box, shares = one.face.box * one.scale, self._shares(look, i)
+            pixels = one.picture, box, one.crop.image, look.maps[i], look.labels[i]
+            track.shown.append(Shown(one.index, *pixels, shares))
 
     def _shares(self, look: Look, i: int) -> dict[str, np.ndarray]:
         """The shares of each part's tokens in crop i, where a part's score is their sum."""
@@ -280,6 +287,25 @@ class _Sightings:
     distances: list[dict[str, float]] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
     last: Face | None = None  # where it was seen last, though not described yet
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A face that waits for the networks; picture is its frame, made smaller by `scale`."""
+
+    track: _Sightings
+    index: int
+    face: Face
+    crop: Crop
+    picture: np.ndarray
+    scale: float
+
+
+def _small(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """A frame in a size to be shown, and how much smaller that is."""
+    scale = min(SMALL / max(image.shape[:2]), 1.0)
+    size = [max(round(side * scale), 1) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
 
 
 def _linked(tracks: list[_Sightings], found: Sequence[Face]) -> Iterator[tuple[_Sightings, Face]]:

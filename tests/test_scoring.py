@@ -266,6 +266,46 @@ def test_a_video_that_breaks_off_is_scored_as_far_as_it_goes(scorer, filmed, tmp
     assert set(found.tracks[0].frames) | set(found.reasons) == set(found.asked)
 
 
+def test_one_frame_is_enough(scorer, portrait, tmp_path):
+    image = read_image(portrait)
+    video.write(tmp_path / "one.mp4", [image])
+    found = scorer(tmp_path / "one.mp4")
+    assert (found.length, found.is_video, len(found.tracks)) == (1, False, 1)
+
+
+def test_4k_is_scored_like_the_same_face_in_small(scorer, portrait, tmp_path):
+    image = read_image(portrait)
+    wide = np.full((2160, 3840, 3), 128, np.uint8)
+    large = image.repeat(7, 0).repeat(7, 1)[:2160]
+    wide[: len(large), 1000 : 1000 + large.shape[1]] = large
+    video.write(tmp_path / "4k.mp4", [wide, wide], crf=10)
+    (track,) = scorer(tmp_path / "4k.mp4").tracks
+    (small,) = scorer(portrait).tracks
+    assert max(track.shown.picture.shape) == scoring.SMALL
+    far = abs(track.estimates[OVERALL].log_odds - small.estimates[OVERALL].log_odds)
+    assert far < 2  # log-odds; the stub hangs on every pixel
+
+
+def test_frames_of_uneven_length_are_counted_and_not_timed(scorer, portrait, tmp_path):
+    from fractions import Fraction
+
+    import av
+
+    image = np.ascontiguousarray(read_image(portrait)[:256, :200])
+    with av.open(str(tmp_path / "uneven.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 200, len(image) // 2 * 2, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time in (0, 40, 900, 910, 5000, 5010):
+            frame = av.VideoFrame.from_ndarray(image[: stream.height], format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    found = scorer(tmp_path / "uneven.mkv")
+    assert found.length == 6
+    assert list(found.tracks[0].frames) == video.evenly(6, 4)
+
+
 def test_strange_names_are_names(scorer, portrait, tmp_path):
     for name in ("a b.jpg", "'quote\".jpg", "näme 名.jpg", "<b>bold</b>.jpg", "$(touch x).jpg"):
         copy = tmp_path / name.replace("/", "_")
