@@ -58,6 +58,13 @@ def write(probes: Panel, folder: Path, with_onnx: bool = False) -> list[Path]:
             "Name another one."
         )
     graphs = {part: graph(probes, part) for part in probes.views} if with_onnx else {}
+    if (folder / panel.CARD).exists():
+        for former in (
+            *folder.glob("*.safetensors"),
+            *folder.glob("*.json"),
+            *folder.glob("*.onnx"),
+        ):
+            former.unlink()
     panel.save(probes, folder)
     for part, model in graphs.items():
         with files.replacing(folder / f"{part}.onnx") as written:
@@ -90,6 +97,8 @@ def card(probes: Panel) -> str:
 ## Use
 
 ```python
+from pathlib import Path
+
 from seglib import panel, report, scoring
 
 scorer = scoring.Scorer(panel.load(Path("this-folder")))
@@ -120,13 +129,17 @@ def graph(probes: Panel, part: str) -> onnx.ModelProto:
     weights = {
         "direction": one.direction.astype(np.float32)[:, None],
         "bias": np.array([bias], np.float32),
+        "nothing": np.array(0, np.float32),
         "across": np.array([1], np.int64),
         "last": np.array([2], np.int64),
     }
     nodes = [
         helper.make_node("Cast", ["kept"], ["weight"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["weight", "across"], ["row"]),
-        helper.make_node("MatMul", ["row", "tokens"], ["sum"]),
+        # A token that is not kept may be NaN, where it did not enter the encoder.
+        helper.make_node("Unsqueeze", ["kept", "last"], ["column"]),
+        helper.make_node("Where", ["column", "tokens", "nothing"], ["entered"]),
+        helper.make_node("MatMul", ["row", "entered"], ["sum"]),
         helper.make_node("ReduceSum", ["row", "last"], ["count"], keepdims=1),
         helper.make_node("Div", ["sum", "count"], ["mean"]),  # 0 / 0 is NaN: no token, no score
         helper.make_node("MatMul", ["mean", "direction"], ["logit"]),

@@ -8,6 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def readable(text: object) -> str:
+    """A stranger's name as text that any file can hold: bytes that are no UTF-8 are written out."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+def printable(text: object) -> str:
+    """The same without what moves a terminal's cursor or turns its letters around."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in readable(text))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, beside `path` and put in its place when all went well."""

@@ -35,8 +35,8 @@ class Reference:
         return _distance(descriptors, self.centre, self.precision) / self.limit
 
 
-def fit(descriptors: np.ndarray, groups: np.ndarray) -> Reference:
-    """Learn from all rows that have a descriptor.
+def fit(descriptors: np.ndarray, groups: np.ndarray) -> tuple[Reference, np.ndarray]:
+    """Learn from all rows that have a descriptor; also the distances ``(N,)`` of people held out.
 
     Parameters
     ----------
@@ -55,8 +55,15 @@ def fit(descriptors: np.ndarray, groups: np.ndarray) -> Reference:
     for train, test in GroupKFold(FOLDS).split(rows, groups=groups):
         learned = LedoitWolf().fit(rows[train])
         held_out[test] = _distance(rows[test], learned.location_, learned.precision_)
-    whole = LedoitWolf().fit(rows)
-    return Reference(whole.location_, whole.precision_, float(np.quantile(held_out, USUAL)))
+    whole, limit = LedoitWolf().fit(rows), usual(held_out)
+    distances = np.full(len(seen), np.nan)
+    distances[seen] = held_out / limit
+    return Reference(whole.location_, whole.precision_, limit), distances
+
+
+def usual(distances: np.ndarray) -> float:
+    """The distance that `USUAL` of them do not exceed."""
+    return float(np.nanquantile(distances, USUAL))
 
 
 def _distance(descriptors: np.ndarray, centre: np.ndarray, precision: np.ndarray) -> np.ndarray:

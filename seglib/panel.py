@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from safetensors import numpy as tensors
 
 from seglib import files, novelty, probing
 from seglib.descriptors import Descriptors
-from seglib.errors import SeglibError, UnknownName
+from seglib.errors import SeglibError
 from seglib.novelty import Reference
 from seglib.probing import Probe
 from seglib.recipe import Recipe
@@ -46,11 +46,15 @@ class BadPanel(SeglibError):
 
 @dataclass(frozen=True)
 class Combination:
-    """``slope * mean + offset`` of the parts' log-odds, calibrated; above threshold: fake."""
+    """``slope * mean + offset`` of the parts' log-odds, calibrated; above threshold: fake.
+
+    limit: the mean of the parts' distances that nearly all people held out stay within.
+    """
 
     slope: float
     offset: float
     threshold: float
+    limit: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,10 @@ class Panel:
         lines = [(name, str(self.card[name])) for name in kept if name in self.card]
         for part, measured in self.card.get("measured", {}).items():
             value, low, high = measured["auc"]
-            said = f"AUC {value:.3f} [{low:.3f}, {high:.3f}] on held-out people; "
+            said = (
+                f"AUC {value:.3f} [{low:.3f}, {high:.3f}] on the training's kind of forgeries, of "
+            )
+            said += "people held out; "
             value, low, high = measured["false_positive_rate"]
             said += (
                 f"{value:.0%} [{low:.0%}, {high:.0%}] of their bona fide faces above the threshold"
@@ -123,7 +130,7 @@ class Panel:
         found = {part: one.distance(views[part]) for part, one in self.references.items()}
         if found and self.combination is not None:
             with np.errstate(all="ignore"):
-                found[OVERALL] = _together(list(found.values()))
+                found[OVERALL] = _together(list(found.values())) / self.combination.limit
         return found
 
 
@@ -149,22 +156,25 @@ def fit(
         Networks, and where the pictures come from. Added are ``measured``: of each part, and of
         all together, AUC and false-positive rate at the threshold, each with its interval.
     """
-    probes, references, held_out = {}, {}, {}
+    probes, references, held_out, distances = {}, {}, {}, []
     for part, rows in views.items():
         probe = probing.fit(rows, labels, groups, recipe)
         more = probing.redrawn(probe, rows, labels, groups, draws, recipe.seed)
         probes[part] = (probe, *more)
-        references[part] = novelty.fit(rows, groups)
+        references[part], held_out_distances = novelty.fit(rows, groups)
+        distances.append(held_out_distances)
         held_out[part] = probing.out_of_fold(rows, labels, groups, recipe, (recipe.seed,))
     judged = {part: (one.scores[0], _cuts(one)) for part, one in held_out.items()}
     folds = next(iter(held_out.values())).folds[0]
     combination = None
     if len(views) > 1:
         mean = _together([scores for scores, _ in judged.values()])
-        combination = _combined(mean, labels)
+        limit = novelty.usual(_together(distances))
+        combination = replace(_combined(mean, labels), limit=limit)
         judged[OVERALL] = _cross_fitted(mean, labels, folds)
     measured = {name: _measured(*one, labels, groups, folds) for name, one in judged.items()}
-    return Panel(recipe, probes, references, combination, card | {"measured": measured})
+    card = card | {"redrawn": draws, "measured": measured}
+    return Panel(recipe, probes, references, combination, card)
 
 
 def _together(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -243,7 +253,9 @@ def save(panel: Panel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part, probes in panel.probes.items():
         own = {"view": part, "measured": panel.card.get("measured", {}).get(part)}
-        shared = {key: panel.card[key] for key in ("networks", "training") if key in panel.card}
+        shared = {
+            key: panel.card[key] for key in ("networks", "training", "redrawn") if key in panel.card
+        }
         card = shared | own | {"recipe": dataclasses.asdict(panel.recipe)}
         probing.save(probes, folder / f"{part}.safetensors", card)
     arrays = {
@@ -276,6 +288,7 @@ def load(path: Path) -> Panel:
     probes, card = probing.load(path)
     try:
         part, recipe = card["view"], _recipe(card["recipe"])
+        probes = probes[: 1 + card.get("redrawn", 0)]  # probes of several seeds are none of these
         measured = {part: card["measured"]} if card.get("measured") else {}
         return Panel(recipe, {part: probes}, {}, None, card | {"measured": measured})
     except (KeyError, TypeError, ValueError) as error:
@@ -286,7 +299,7 @@ def _from_folder(folder: Path) -> Panel:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         if card["format"] != FORMAT:
-            raise _bad(folder, f"its format is {card['format']!r}, not {FORMAT}")
+            raise ValueError(f"its format is {card['format']!r}, not {FORMAT}")
         arrays = tensors.load((folder / REFERENCES).read_bytes())
         probes = {one: probing.load(folder / f"{one}.safetensors")[0] for one in card["views"]}
         references = {
@@ -296,13 +309,24 @@ def _from_folder(folder: Path) -> Panel:
                 float(arrays[f"limit.{one}"]),
             )
             for one in card["views"]
+            if f"limit.{one}" in arrays
         }
+        _check(probes, references)
         combination = card["combination"] and Combination(**card["combination"])
         return Panel(_recipe(card["recipe"]), probes, references, combination, card)
-    except UnknownName:
-        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _bad(folder, str(error)) from error
+
+
+def _check(probes: Mapping[str, tuple[Probe, ...]], references: Mapping[str, Reference]) -> None:
+    """Refuse parts that could not be put together."""
+    counts = {part: len(several) for part, several in probes.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"its parts have {counts} probes, where as many of each are expected")
+    for part, one in references.items():
+        width = len(probes[part][0].direction)
+        if one.precision.shape != (width, width) or one.centre.shape != (width,):
+            raise ValueError(f"the reference of {part} is of {one.centre.shape}, not of ({width},)")
 
 
 def _recipe(decisions: Mapping) -> Recipe:
@@ -311,7 +335,7 @@ def _recipe(decisions: Mapping) -> Recipe:
 
 def _bad(path: Path, found: str) -> BadPanel:
     return BadPanel(
-        f"{path} holds no panel of probes ({found}); expected the folder that `seglib panel` "
-        "writes, or the .safetensors file of one probe with its card beside it. Train it again, "
-        "or leave --probe out to take the demo's."
+        f"{path} holds no panel of probes ({found}); expected a folder that `seglib export` "
+        "or `make probes` writes, or the .safetensors file of one probe with its card beside it. "
+        "Train it again, or leave --probe out to take the demo's."
     )

@@ -7,7 +7,10 @@ one thing here that a stranger wrote. Taught in chapter 08.
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from scipy.special import expit
 from seglib import __version__, figures, files
 from seglib.panel import OVERALL, Panel
 from seglib.probing import NOTES
-from seglib.scoring import Estimate, Track, Verdict
+from seglib.scoring import Estimate, Scorer, Track, Verdict
 
 FILES = 40  # whose pictures one page shows; of the others it has the numbers
 SIDE = 176  # pixels of a picture on the page
@@ -32,7 +35,9 @@ READING = (
     "Distance: how far the face lies from the training ones, in units that 99 of 100 held-out "
     "faces stay within. Above 1 the face is unlike all that was trained on: do not trust the row.",
     "Heat: what each token added to its part's score, red towards fake and blue towards bona fide. "
-    "The shares of a part add up to its log-odds exactly, but for a constant.",
+    "The shares of a part add up, with a constant, to its log-odds in the frame shown, exactly.",
+    "Several faces of a video are followed by place and size alone: after a cut, one person's face "
+    "may go on another's line.",
     "Contextual tokens have seen the whole crop before the part is kept: a share says which token "
     "the number was read from, and not which pixels caused it. Chapter 5 measures the difference.",
 )
@@ -63,25 +68,70 @@ def show(verdicts: Verdict | Sequence[Verdict], panel: Panel) -> None:
     display(HTML(fragment.render(_content(several, panel))))
 
 
+def upload(scorer: Scorer) -> None:
+    """A button, in Lab and on Colab, that scores what is chosen and shows the report below it.
+
+    In the published book, which runs nothing, a sentence stands in its place.
+    """
+    if "SEGLIB_PLOTLYJS" in os.environ:  # set by the book's builder, see `figures.show_plot`
+        display(
+            HTML("<p><em>Run this chapter, and a button for your own file stands here.</em></p>")
+        )
+        return
+    import ipywidgets
+
+    button = ipywidgets.FileUpload(accept="image/*,video/*", multiple=True)
+    below = ipywidgets.Output()
+
+    def chosen(change: dict) -> None:
+        with below:
+            below.clear_output()
+            for name, content in uploaded(change["new"]):
+                show(scored(scorer, name, content), scorer.panel)
+
+    button.observe(chosen, "value")
+    display(button, below)
+
+
+def uploaded(value: dict | Sequence[dict]) -> list[tuple[str, bytes]]:
+    """Names and contents of chosen files, as ipywidgets 8 gives them, or 7, which Colab has."""
+    if isinstance(value, dict):
+        return [(name, bytes(one["content"])) for name, one in value.items()]
+    return [(one["name"], bytes(one["content"])) for one in value]
+
+
+def scored(scorer: Scorer, name: str, content: bytes) -> Verdict:
+    """The verdict on a file that is in memory; nothing of it stays on the disk."""
+    with tempfile.TemporaryDirectory(prefix="seglib-") as folder:
+        path = Path(folder) / f"file{Path(name).suffix}"
+        path.write_bytes(content)
+        return replace(scorer(path), path=Path(name))
+
+
 # -- what the template asks for -----------------------------------------------------------------
 
 
 def _content(verdicts: Sequence[Verdict], panel: Panel) -> dict:
     chief = OVERALL if panel.combination else panel.views[0]
     rows = [
-        {"name": str(one.path), "face": track.number} | _numbers(track.estimates[chief])
+        {"name": files.readable(one.path), "face": track.number} | _numbers(track.estimates[chief])
         for one in verdicts
         for track in one.tracks
     ]
     scored = [one for one in verdicts if one.tracks]
+    pictured = [one for one in scored if one.tracks[0].shown is not None][:FILES]
     return {
         "version": __version__,
         "limits": panel.card.get("limits", NOTES["limits"]),
         "reading": READING,
         "rows": rows,
-        "broken": [{"name": str(o.path), "reason": o.reason} for o in verdicts if not o.tracks],
-        "files": [_file(one, panel, chief) for one in scored[:FILES]],
-        "left_out": sum(len(one.tracks) for one in scored[FILES:]),
+        "broken": [
+            {"name": files.readable(one.path), "reason": one.reason}
+            for one in verdicts
+            if not one.tracks
+        ],
+        "files": [_file(one, chief) for one in pictured],
+        "left_out": sum(len(one.tracks) for one in scored if one not in pictured),
         "shown_files": FILES,
         "card": panel.told(),
         "recipe": str(panel.recipe),
@@ -94,6 +144,7 @@ def _numbers(one: Estimate) -> dict:
         "probability": one.probability,
         "low": low,
         "high": high,
+        "bounded": low == low,
         "threshold": float(expit(one.threshold)),
         "above": one.above,
         "outside": one.outside,
@@ -102,53 +153,55 @@ def _numbers(one: Estimate) -> dict:
     }
 
 
-def _file(verdict: Verdict, panel: Panel, chief: str) -> dict:
+def _file(verdict: Verdict, chief: str) -> dict:
     seen = len(verdict.asked)
     what = f"{seen} of {verdict.length} frames were looked at" if verdict.is_video else "A picture"
     faces = len(verdict.tracks)
     return {
-        "name": str(verdict.path),
+        "name": files.readable(verdict.path),
         "what": f"{what}; {faces} face{'' if faces == 1 else 's'} found.",
-        "tracks": [_track(one, verdict, panel, chief) for one in verdict.tracks],
+        "tracks": [_track(one, verdict, chief) for one in verdict.tracks],
         "reasons": list(verdict.reasons.items()),
     }
 
 
-def _track(track: Track, verdict: Verdict, panel: Panel, chief: str) -> dict:
-    own, measured = track.estimates[chief], panel.card.get("measured", {})
+def _track(track: Track, verdict: Verdict, chief: str) -> dict:
+    own = track.estimates[chief]
     where = f", seen in {len(track.frames)} of {len(verdict.asked)} frames"
     parts = []
     for part, one in track.estimates.items():
-        rate = measured.get(part, {}).get("false_positive_rate")
-        shares = track.shown.shares.get(part)
+        rate, shares = one.false_positive_rate[0], track.shown.shares.get(part)
         parts.append(
             _numbers(one)
-            | {"part": part, "rate": "unknown" if rate is None else f"{rate[0]:.0%}"}
+            | {"part": part, "rate": f"{rate:.0%}" if rate == rate else "unknown"}
             | {"tokens": "" if shares is None else str(np.isfinite(shares).sum())}
         )
     return {
         "title": f"Face {track.number}{where if verdict.is_video else ''}",
         "outside": _outside(own),
         "pictures": _pictures(track, not verdict.is_video),
-        "sentence": sentence(own, measured.get(chief)),
+        "sentence": sentence(own),
         "parts": parts,
-        "timeline": _timeline(track, verdict, chief) if verdict.is_video else None,
+        "timeline": _timeline(track, verdict, chief)
+        if verdict.is_video and not own.reason
+        else None,
     }
 
 
-def sentence(one: Estimate, measured: dict | None) -> str:
+def sentence(one: Estimate) -> str:
     """Probability, interval, threshold and false-positive rate, in one sentence."""
     if one.reason:
         return f"No score: {one.reason}."
     low, high = one.interval
     side = "above" if one.above else "below"
+    interval = f"95 % interval {low:.2f} to {high:.2f}" if low == low else "interval unknown"
     said = (
-        f"Probability of fake {one.probability:.2f}, 95 % interval {low:.2f} to {high:.2f}: {side} "
-        f"the threshold of {expit(one.threshold):.2f}"
+        f"Probability of fake {one.probability:.2f}, {interval}: {side} the threshold of "
+        f"{expit(one.threshold):.2f}"
     )
-    if not measured:
+    rate, least, most = one.false_positive_rate
+    if rate != rate:
         return f"{said}, whose false-positive rate is not known."
-    rate, least, most = measured["false_positive_rate"]
     return (
         f"{said}, above which {rate:.0%} [{least:.0%}, {most:.0%}] of the training's bona fide "
         "faces lay when they were held out."
@@ -159,8 +212,8 @@ def _outside(one: Estimate) -> str:
     if not one.outside:
         return ""
     return (
-        f"It lies {one.distance:.1f} times as far from them as 99 of 100 held-out faces do. The "
-        "probes were never taught such a face; what follows is arithmetic and no finding."
+        f"Its distance is {one.distance:.1f} times the one that 99 of 100 held-out faces stay "
+        "within. The probes were never taught such a face: a number here is arithmetic, no finding."
     )
 
 
@@ -179,14 +232,15 @@ def _pictures(track: Track, alone: bool) -> list[dict]:
             figures.overlay(shown.crop, shown.label_map, 0.45),
         ),
     ]
-    if shown.shares:
-        shares = np.stack(list(shown.shares.values()))
-        kept, most = np.isfinite(shares).any(0), np.nanmax(np.abs(shares))
+    told = {part: one for part, one in shown.shares.items() if not track.estimates[part].reason}
+    if told:
+        shares = np.stack(list(told.values()))
+        kept, most = np.isfinite(shares).any(0), np.nanmax(np.abs(shares), initial=0.0)
         heat = np.where(kept, np.nansum(shares, axis=0), np.nan)
         found += [
             ("the tokens that were read", f"{kept.sum()} patches are kept, the others faint.",
              figures.patches(shown.crop, kept)),
-            (f"each token's share, at most {most:.2f} log-odds", _told(shown.shares),
+            (f"each token's share, at most {most:.2f} log-odds", _told(told),
              figures.heat(shown.crop, heat)),
         ]  # fmt: skip
     return [

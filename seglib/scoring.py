@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib.resources import files
+from importlib import resources
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import expit
 from tqdm import tqdm
 
-from seglib import faces, localisation, panel, probing, video
+from seglib import faces, files, localisation, panel, probing, regions, video
 from seglib.errors import SeglibError
 from seglib.extraction import Extractor, Look
 from seglib.faces import Crop, Face
@@ -30,11 +30,12 @@ from seglib.panel import OVERALL, Panel
 
 FRAMES = 32  # of a video, evenly spaced
 JUMP = 1.0  # how far a face may move between two frames that are looked at, in its own extents
+ENOUGH = 20  # probes on redrawn people; of fewer no interval is made
 LEVEL = 95  # per cent of the redrawn probes that an interval holds
 FAR = 2.0  # limits of distance beyond which an estimate is withheld: arithmetic, and no finding
 SMALL = 480  # pixels of the longer side of a frame that is kept to be shown
 BAR = 2  # files or frames from which on a progress bar is worth its line
-OWN = Path(str(files("seglib"))) / "probes" / "demo"
+OWN = Path(str(resources.files("seglib"))) / "probes" / "demo"
 
 
 class NothingToScore(SeglibError):
@@ -54,14 +55,16 @@ class Estimate:
     """What one part, or all together, says of a face.
 
     log_odds, calibrated at even odds, with the ends of its interval; threshold: above it the probe
-    would call the face fake. distance from the training faces in limits, above 1 is outside; NaN
-    where the probe brought no reference. Where there is a reason, there is no score.
+    would call the face fake, and the share of held-out bona fide faces that lay above it, with the
+    ends of its interval. distance from the training faces in limits, above 1 is outside. What is
+    not known is NaN. Where there is a reason, there is no score.
     """
 
     log_odds: float
     low: float
     high: float
     threshold: float
+    false_positive_rate: tuple[float, float, float]
     distance: float
     reason: str = ""
 
@@ -142,6 +145,11 @@ class Verdict:
         """Whether it has more than one frame."""
         return self.length > 1
 
+    @property
+    def scored(self) -> bool:
+        """Whether anything is said of any face."""
+        return any(not one.reason for track in self.tracks for one in track.estimates.values())
+
     def light(self) -> Verdict:
         """The same without pictures, of which a thousand take gigabytes."""
         return replace(self, tracks=[replace(one, shown=None) for one in self.tracks])
@@ -204,7 +212,7 @@ class Scorer:
         reasons: dict[int, str] = {}
         sightings: list[_Sightings] = []
         waiting: list[_Seen] = []
-        bar = tqdm(frames, path.name, len(asked), unit="frame", leave=False,
+        bar = tqdm(frames, files.printable(path.name), len(asked), unit="frame", leave=False,
                    disable=len(asked) < BAR)  # fmt: skip
         for index, image in bar:
             try:
@@ -239,7 +247,12 @@ class Scorer:
         crops = [one.crop for one in batch]
         look = self.extractor.look(crops, [(0,)] * len(crops), self.panel.recipes)
         views = self.panel.described(look.descriptors)
-        scores, distances = self.panel.scores(views), self.panel.distances(views)
+        distances = self.panel.distances(views)
+        near = {  # a part that is too strange has no say in the whole either
+            part: np.where((distances.get(part, np.zeros(len(batch))) > FAR)[:, None], np.nan, rows)
+            for part, rows in views.items()
+        }
+        scores = self.panel.scores(near)
         for i, one in enumerate(batch):
             track = one.track
             track.index.append(one.index)
@@ -247,7 +260,9 @@ class Scorer:
             track.scores.append({name: rows[:, i] for name, rows in scores.items()})
             track.distances.append({name: rows[i] for name, rows in distances.items()})
             box, shares = one.face.box * one.scale, self._shares(look, i)
-            pixels = one.picture, box, one.crop.image, look.maps[i], look.labels[i]
+            # Copies: a view would hold the whole batch in memory.
+            labels = look.maps[i].copy(), look.labels[i].copy()
+            pixels = one.picture, box, one.crop.image, *labels
             track.shown.append(Shown(one.index, *pixels, shares))
 
     def _shares(self, look: Look, i: int) -> dict[str, np.ndarray]:
@@ -257,6 +272,8 @@ class Scorer:
             return {}
         shares = {}
         for at, (part, probes) in enumerate(self.panel.probes.items()):
+            if part not in regions.PARTS:  # CLS and the random control are no part
+                continue
             at = 0 if len(look.patches) == 1 else at  # one look for all parts, or one for each
             sets = look.descriptors[at].layout.of_part(part)
             kept = look.members[at][i, sets].any(0)
@@ -269,7 +286,9 @@ class Scorer:
         for name, threshold in self.panel.thresholds.items():
             scores = np.stack([frame[name] for frame in one.scores], axis=1)
             distances = np.array([frame.get(name, np.nan) for frame in one.distances])
-            estimates[name] = _estimate(name, scores, distances, threshold)
+            measured = self.panel.card.get("measured", {}).get(name, {})
+            rate = tuple(measured.get("false_positive_rate", [np.nan] * 3))
+            estimates[name] = _estimate(name, scores, distances, threshold, rate)
             curves[name] = scores[0]
         middle = _middle(next(reversed(curves.values())))
         return Track(
@@ -321,7 +340,8 @@ def _linked(tracks: list[_Sightings], found: Sequence[Face]) -> Iterator[tuple[_
 
         pairs = {
             at: tracks[row]
-            for row, at in zip(*linear_sum_assignment(apart), strict=True)
+            # What is too far is equally bad: else a far pair could part a near one.
+            for row, at in zip(*linear_sum_assignment(apart.clip(max=2 * JUMP)), strict=True)
             if apart[row, at] <= JUMP
         }
     for at, face in enumerate(found):
@@ -340,31 +360,46 @@ def _apart(one: Face, other: Face) -> float:
     return float(step + abs(np.log2(one.extent / other.extent)))
 
 
-def _estimate(name: str, scores: np.ndarray, distances: np.ndarray, threshold: float) -> Estimate:
+def _estimate(
+    name: str,
+    scores: np.ndarray,
+    distances: np.ndarray,
+    threshold: float,
+    rate: tuple[float, float, float],
+) -> Estimate:
     """What the frames of a track come to; scores ``(S, F)``, the first row by the probe itself.
 
     The others' rows, each over frames that are drawn anew, give the interval.
     """
-    seen = ~np.isnan(scores[0])
-    count, distance = scores.shape[1], np.nan
+    seen, known = ~np.isnan(scores[0]), distances[~np.isnan(distances)]
+    distance = float(np.median(known)) if len(known) else np.nan
     if not seen.any():
-        part = "enough parts" if name == OVERALL else f"the {name}"
-        error = PartHidden(f"no patch of {part} in any of {count} frames looked at")
-        return Estimate(np.nan, np.nan, np.nan, threshold, distance, _reason(error))
-    distance = float(np.median(distances[seen]))
-    if distance > FAR:
-        error = OutsideTraining(
-            f"{distance:.1f} times as far from the training faces as nearly all held-out ones are; "
-            f"expected at most {FAR:g} times"
-        )
-        return Estimate(np.nan, np.nan, np.nan, threshold, distance, _reason(error))
+        nothing = np.nan, np.nan, np.nan, threshold, rate, distance
+        return Estimate(*nothing, _reason(_silent(name, distance, scores.shape[1])))
     found = scores[:, seen]
-    value = float(found[0].mean())
-    draws = np.random.default_rng(0).integers(found.shape[1], size=(len(found) - 1, found.shape[1]))
-    redrawn = np.take_along_axis(found[1:], draws, axis=1).mean(1)
-    ends = np.percentile(redrawn, [50 - LEVEL / 2, 50 + LEVEL / 2]) if len(redrawn) else [value]
-    low, high = (float(one) for one in (min(*ends, value), max(*ends, value)))
-    return Estimate(value, low, high, threshold, distance)
+    value, low, high = float(found[0].mean()), np.nan, np.nan
+    if len(found) > ENOUGH:
+        shape = len(found) - 1, found.shape[1]
+        draws = np.random.default_rng(0).integers(found.shape[1], size=shape)
+        redrawn = np.take_along_axis(found[1:], draws, axis=1).mean(1)
+        low, high = np.percentile(redrawn, [50 - LEVEL / 2, 50 + LEVEL / 2])
+        low, high = float(min(low, value)), float(max(high, value))
+    return Estimate(value, low, high, threshold, rate, distance)
+
+
+def _silent(name: str, distance: float, frames: int) -> SeglibError:
+    """Why a part says nothing in any frame of a track."""
+    if distance > FAR or (name == OVERALL and distance > 1):
+        return OutsideTraining(
+            f"{distance:.1f} times the distance that nearly all held-out faces stay within; "
+            f"expected at most {FAR:g} times, of the training's kind of pictures. Train probes on "
+            "pictures of this kind"
+        )
+    what = "most parts" if name == OVERALL else f"the {name}"
+    return PartHidden(
+        f"no patch of {what} in any of {frames} frames with this face; expected one at least. Take "
+        "a larger picture, or one from the front"
+    )
 
 
 def _middle(curve: np.ndarray) -> int:
@@ -374,7 +409,7 @@ def _middle(curve: np.ndarray) -> int:
 
 
 def _reason(error: SeglibError) -> str:
-    return f"{type(error).__name__}: {error}"
+    return files.readable(f"{type(error).__name__}: {error}")
 
 
 def _most_common(reasons: Mapping[int, str]) -> str:
@@ -397,56 +432,77 @@ def found(paths: Iterable[str | Path]) -> list[Path]:
     Raises
     ------
     NothingToScore
+        A folder or a pattern leads to none.
     """
-    files: dict[Path, None] = {}
+    several: dict[Path, None] = {}
     for given in map(Path, paths):
         if given.is_dir():
-            files |= dict.fromkeys(_below(given))
+            some = _below(given)
         elif not given.exists() and glob.has_magic(str(given)):
             matches = map(Path, sorted(glob.glob(str(given), recursive=True)))
-            files |= dict.fromkeys(path for path in matches if path.is_file())
+            some = [path for path in matches if _looks_right(path)]
         else:
-            files[given] = None
-    if not files:
-        raise NothingToScore(
-            f"no picture or video under {', '.join(map(str, paths))}; expected files that end in "
-            f"{', '.join((*SUFFIXES, *VIDEO_SUFFIXES))}. Name a file to have it read whatever "
-            "its suffix."
-        )
-    return list(files)
+            some = [given]
+        if not some:
+            raise NothingToScore(
+                f"no picture or video under {files.readable(given)}; expected files that end in "
+                f"{', '.join((*SUFFIXES, *VIDEO_SUFFIXES))}. Name a file to have it read whatever "
+                "its suffix, or leave this out."
+            )
+        several |= dict.fromkeys(some)
+    return list(several)
 
 
 def _below(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES)
-        and path.is_file()
+        if _looks_right(path)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
+
+
+def _looks_right(path: Path) -> bool:
+    """By its suffix; a link that leads nowhere is taken too, so that it is told."""
+    known = path.suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES)
+    return known and (path.is_file() or path.is_symlink())
 
 
 # -- as numbers -------------------------------------------------------------------------------
 
 
-def records(verdict: Verdict) -> Iterator[dict]:
-    """A row for each face and each part of it, or one row that says why there is none."""
-    own = {"path": str(verdict.path), "frames": len(verdict.asked)}
+def records(verdict: Verdict, curves: bool = False) -> Iterator[dict]:
+    """A row for each face and each part of it, or one row that says why there is none.
+
+    curves: with the probability of each frame, and why others have none.
+    """
+    own = {"path": files.readable(verdict.path), "frames": len(verdict.asked)}
+    if curves:
+        own["reasons"] = {str(frame): reason for frame, reason in verdict.reasons.items()}
     if not verdict.tracks:
         yield own | {"face": None, "part": None, "reason": verdict.reason}
     for track in verdict.tracks:
         for part, one in track.estimates.items():
-            low, high = one.interval
-            yield own | {
-                "face": track.number,
-                "seen": len(track.frames),
-                "part": part,
-                "probability": one.probability,
-                "low": low,
-                "high": high,
-                "threshold": float(expit(one.threshold)),
-                "above": None if one.reason else one.above,
-                "distance": one.distance,
-                "outside": None if np.isnan(one.distance) else one.outside,
-                "reason": one.reason,
-            }
+            row = own | {"face": track.number, "seen": len(track.frames), "part": part}
+            if curves:
+                pairs = zip(track.frames.tolist(), expit(track.curves[part]).tolist(), strict=True)
+                row["curve"] = [[frame, value] for frame, value in pairs if value == value]
+            yield row | _numbers(one)
+
+
+def _numbers(one: Estimate) -> dict:
+    low, high = one.interval
+    rate, least, most = one.false_positive_rate
+    return {
+        "probability": one.probability,
+        "low": low,
+        "high": high,
+        "threshold": float(expit(one.threshold)),
+        "above": None if one.reason else one.above,
+        "false_positive_rate": rate,
+        "false_positive_rate_low": least,
+        "false_positive_rate_high": most,
+        "distance": one.distance,
+        "outside": None if np.isnan(one.distance) else one.outside,
+        "reason": one.reason,
+    }

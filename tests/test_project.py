@@ -95,7 +95,7 @@ def test_conda_installs_the_same_project():
 
 
 def test_the_package_imports_only_what_it_declares():
-    declared = requirements(PROJECT["dependencies"], EXTRAS["farl"])  # imported when asked for
+    declared = requirements(PROJECT["dependencies"], EXTRAS["farl"], EXTRAS["lab"])  # when asked
     for path in sorted((ROOT / "seglib").rglob("*.py")):
         for name in imports(path) - {"seglib"} - set(sys.stdlib_module_names):
             package = canonicalize_name(IMPORTED_AS.get(name, name))

@@ -2,6 +2,7 @@
 without its numbers.
 """
 
+import datetime
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,6 +14,7 @@ import pytest
 from seglib import assets, clips, panel, probing, report, scoring
 from seglib.scoring import Verdict
 
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 HOSTILE = [
     "<script>alert(1)</script>.jpg",
     '"><img src=x onerror=alert(1)>.jpg',
@@ -112,7 +114,8 @@ def test_a_single_probe_has_a_report_too(probes, tmp_path):
     )
     several, card = probing.load(path)
     probing.save(several, path, card | {"measured": None})  # as `seglib train` leaves it
-    page = report.page([found], panel.load(path))
+    bare = scoring.Scorer(panel.load(path))
+    page = report.page([bare(assets.pictures("csu")[0].path)], bare.panel)
     assert "whose false-positive rate is not known" in " ".join(Tags(page).text.split())
 
 
@@ -142,3 +145,40 @@ def test_a_notebook_shows_the_same(verdicts, probes, monkeypatch):
     (one,) = shown
     assert one.data.strip().startswith('<div class="seglib-report">')
     assert "Probability of fake" in one.data
+
+
+# -- in a notebook ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_what_is_uploaded_is_scored_under_its_own_name(scorer, kind, tmp_path):
+    content = Path(assets.pictures("csu")[0].path).read_bytes()
+    name = "../<b>my face</b>.pgm"
+    value = {name: {"content": content}} if kind is dict else [{"name": name, "content": content}]
+    ((named, inside),) = report.uploaded(value)
+    found = report.scored(scorer, named, inside)
+    assert str(found.path) == name
+    assert len(found.tracks) == 1
+
+
+def test_the_button_scores_what_is_chosen(scorer, monkeypatch):
+    import ipywidgets
+
+    shown, done = [], []
+    monkeypatch.setattr(report, "display", lambda *given: shown.extend(given))
+    monkeypatch.setattr(report, "show", lambda verdict, panel: done.append(verdict))
+    report.upload(scorer)
+    button, _ = shown
+    assert isinstance(button, ipywidgets.FileUpload)
+    content = Path(assets.pictures("csu")[0].path).read_bytes()
+    button.set_trait("value", ({"name": "a.pgm", "type": "", "size": len(content),
+                                "content": content, "last_modified": NOW},))  # fmt: skip
+    assert [str(one.path) for one in done] == ["a.pgm"]
+
+
+def test_in_the_book_a_sentence_stands_in_its_place(scorer, monkeypatch):
+    shown = []
+    monkeypatch.setattr(report, "display", shown.append)
+    monkeypatch.setenv("SEGLIB_PLOTLYJS", "plotly.js")
+    report.upload(scorer)
+    assert "Run this chapter" in shown[0].data

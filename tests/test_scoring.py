@@ -105,7 +105,7 @@ def test_a_hidden_part_abstains_and_the_others_speak(scorer, portrait, monkeypat
     monkeypatch.setattr(scorer.extractor.parser, "parse", without_a_mouth)
     (track,) = scorer(portrait).tracks
     hidden = track.estimates["mouth"]
-    assert hidden.reason == "PartHidden: no patch of the mouth in any of 1 frames looked at"
+    assert hidden.reason.startswith("PartHidden: no patch of the mouth in any of 1 frames")
     assert math.isnan(hidden.probability)
     assert not hidden.above
     assert not track.estimates["eyes"].reason
@@ -128,6 +128,26 @@ def test_what_lies_outside_the_training_is_told(scorer, portrait):
     bare = scoring.Scorer(replace(scorer.panel, references={}))
     estimates = bare(portrait).tracks[0].estimates
     assert all(math.isnan(one.distance) and not one.outside for one in estimates.values())
+
+
+def test_a_part_that_is_too_strange_has_no_say_in_the_whole(scorer, portrait):
+    references = dict(scorer.panel.references)
+    references["mouth"] = replace(references["mouth"], limit=1e-6)
+    strange = scoring.Scorer(replace(scorer.panel, references=references))(portrait).tracks[0]
+    usual = scorer(portrait).tracks[0]
+    assert strange.estimates["mouth"].reason.startswith("OutsideTraining: ")
+    others = [usual.estimates[part].log_odds for part in panel.PARTS if part != "mouth"]
+    one = scorer.panel.combination
+    expected = one.slope * np.mean(others) + one.offset
+    assert strange.curves[OVERALL][0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_of_few_probes_no_interval_is_made(probes, portrait):
+    few = {part: several[:6] for part, several in probes.probes.items()}
+    found = scoring.Scorer(replace(probes, probes=few))(portrait)
+    for one in found.tracks[0].estimates.values():
+        assert not math.isnan(one.probability)
+        assert all(map(math.isnan, one.interval))
 
 
 # -- token shares ---------------------------------------------------------------------------------
@@ -197,6 +217,18 @@ def test_a_face_that_jumps_begins_another_track():
     first, second, *_ = tracks
     assert first.last.extent == 100
     assert second.last.box[0] == 310
+
+
+def test_a_new_face_far_away_parts_no_near_ones():
+    """One of two people leaves, another comes in at the other end."""
+
+    def face(x):
+        return Face(np.array([x, 0, x + 100.0, 100.0]), None, 1.0)
+
+    tracks = []
+    for faces_seen in ([face(0), face(100)], [face(90), face(1000)]):
+        list(scoring._linked(tracks, faces_seen))
+    assert [one.last.box[0] for one in tracks] == [0, 90, 1000]
 
 
 def test_a_frame_without_a_face_is_a_reason_and_the_others_stand(scorer, filmed, tmp_path):
@@ -332,8 +364,20 @@ def test_folders_and_patterns_lead_to_their_pictures_and_videos(tmp_path):
 def test_nothing_to_score_is_told(tmp_path):
     with pytest.raises(scoring.NothingToScore, match=r"no picture or video under .*; expected"):
         scoring.found([tmp_path])
-    with pytest.raises(scoring.NothingToScore):
-        scoring.found([tmp_path / "*.jpg"])
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(scoring.NothingToScore, match="sub"):
+        scoring.found([tmp_path / "a.jpg", tmp_path / "sub*"])
+
+
+def test_a_link_that_leads_nowhere_is_told(tmp_path):
+    (tmp_path / "lost.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert scoring.found([tmp_path]) == [tmp_path / "lost.jpg"]
+
+
+def test_a_pattern_takes_pictures_and_videos_only(tmp_path):
+    for name in ("a.jpg", "notes.txt"):
+        (tmp_path / name).touch()
+    assert scoring.found([tmp_path / "*"]) == [tmp_path / "a.jpg"]
 
 
 # -- as numbers -----------------------------------------------------------------------------------
@@ -347,6 +391,17 @@ def test_a_record_is_the_estimate_in_numbers(scorer, portrait):
     assert rows[-1]["probability"] == one.probability
     assert rows[-1]["threshold"] == pytest.approx(expit(one.threshold))
     assert rows[-1]["above"] == (one.log_odds > one.threshold)
+    measured = scorer.panel.card["measured"][OVERALL]["false_positive_rate"]
+    assert rows[-1]["false_positive_rate"] == measured[0]
+
+
+def test_a_record_with_curves_has_every_frame(scorer, filmed):
+    found = scorer(filmed)
+    rows = list(scoring.records(found, curves=True))
+    assert [frame for frame, _ in rows[-1]["curve"]] == found.tracks[0].frames.tolist()
+    np.testing.assert_allclose(
+        [value for _, value in rows[-1]["curve"]], expit(found.tracks[0].curves[OVERALL])
+    )
 
 
 def test_a_file_without_a_score_has_a_record_with_its_reason(scorer, tmp_path):

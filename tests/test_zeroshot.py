@@ -95,7 +95,7 @@ def test_an_unknown_way_of_forging_is_refused(small):
 
 def test_a_small_picture_is_enlarged_before_it_is_forged():
     detector = faces.load("mesh")
-    image, face = zeroshot._looked_at(demo.people("orl").path[0], detector)
+    image, face = zeroshot.enlarged(demo.people("orl").path[0], detector)
     assert image.shape == (224, 184, 3)
     assert face.extent > 100
 
@@ -121,5 +121,5 @@ def test_the_panel_is_trained_on_the_taught_and_nothing_else(small, monkeypatch)
     assert {method for _, method, _ in asked} == set(zeroshot.TAUGHT)
     assert {dataset for dataset, *_ in asked} == set(demo.DATASETS)
     assert "No real deepfake was seen" in found.card["training"]
-    assert f"{20 * len(asked)} bona fide and {40 * len(asked)} forged" in found.card["training"]
+    assert "80 photographs, each treated 2 times and forged 2 times each" in found.card["training"]
     assert found.card["limits"] == panel.LIMITS

@@ -7,6 +7,7 @@ import json
 import textwrap
 from pathlib import Path
 
+from seglib import files
 from seglib.cli import common
 
 
@@ -36,6 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(found.card, indent=1))
         return common.OK
     for name, said in found.told():
-        print(textwrap.fill(f"{name}: {said}", 96, subsequent_indent="    "))
+        print(textwrap.fill(files.printable(f"{name}: {said}"), 96, subsequent_indent="    "))
     print(found.recipe)
     return common.OK

@@ -179,11 +179,6 @@ def loading() -> Iterator[None]:
         gc.enable()
 
 
-def printable(text: object) -> str:
-    """A name without what moves a terminal's cursor: a stranger may have given it."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(text))
-
-
 def positive(text: str) -> int:
     """The type of an argument that counts something."""
     if not text.isdigit() or int(text) < 1:

@@ -5,10 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
+from scipy.special import expit
+
+from seglib import files
 from seglib.cli import common
+from seglib.errors import SeglibError
+
+PICTURED = 40  # files whose pictures are kept for the report
+
+
+class NotWritable(SeglibError):
+    """A result could not be written where it was asked for."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -54,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, write what was asked for."""
     for path in (arguments.report, arguments.csv, arguments.json):
         if path is not None and path != Path("-"):
-            path.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after
+            _check_writable(path)  # before the work, not after
     with common.loading():
         from seglib import panel, scoring  # heavy: torch
 
@@ -64,20 +75,21 @@ def run(arguments: argparse.Namespace) -> int:
     verdicts, interrupted = [], False
     try:
         for verdict in scorer.all(paths, len(paths)):
-            verdicts.append(verdict if arguments.report else verdict.light())
+            pictured = arguments.report and len(verdicts) < PICTURED
+            verdicts.append(verdict if pictured else verdict.light())
     except KeyboardInterrupt:
-        interrupted = True  # what was scored by then is written all the same
-    rows = [row for verdict in verdicts for row in scoring.records(verdict)]
-    if arguments.json != Path("-"):
+        interrupted = True  # what was looked at by then is told all the same
+    if verdicts and arguments.json != Path("-"):
         print(_table(verdicts, probes))
-    _write(arguments, rows)
+    _write(arguments, verdicts)
     if arguments.report:
         from seglib import report
 
         report.write(verdicts, probes, arguments.report)
+    code = _told(verdicts)
     if interrupted:
-        raise KeyboardInterrupt(f": {len(verdicts)} of {len(paths)} files were scored and written.")
-    return _told(verdicts)
+        raise KeyboardInterrupt(f": {len(verdicts)} of {len(paths)} files were looked at.")
+    return code
 
 
 def _table(verdicts, probes) -> str:
@@ -86,7 +98,7 @@ def _table(verdicts, probes) -> str:
 
     lines = []
     for verdict in verdicts:
-        name = common.printable(verdict.path)
+        name = files.printable(verdict.path)
         if not verdict.tracks:
             lines.append({"file": name, "face": "-"})
         for track in verdict.tracks:
@@ -95,30 +107,58 @@ def _table(verdicts, probes) -> str:
     table = pd.DataFrame(lines).fillna("-").to_string(index=False)
     return (
         f"{table}\n\nprobability of fake [95 % interval], at even odds; ! unlike the training faces"
-        f"; * above the probe's threshold\n{probes.recipe}"
+        f"; * above the threshold\n{_thresholds(verdicts)}\n{probes.recipe}"
     )
+
+
+def _thresholds(verdicts) -> str:
+    """Each part's threshold, and how many held-out bona fide faces lie above it."""
+    estimates = (track.estimates for verdict in verdicts for track in verdict.tracks)
+    lines = []
+    for part, one in next(estimates, {}).items():
+        rate, low, high = one.false_positive_rate
+        share = f"{rate:.0%} [{low:.0%}, {high:.0%}]" if rate == rate else "an unknown share"
+        lines.append(
+            f"{part}: threshold {expit(one.threshold):.2f}; {share} of held-out bona fide faces of "
+            "the training's kind lie above it"
+        )
+    return "\n".join(lines)
 
 
 def _said(one) -> str:
     if one.reason:
         return one.reason.partition(":")[0]
     low, high = one.interval
-    marks = f"{'*' if one.above else ''}{'!' if one.outside else ''}"
-    return f"{one.probability:.2f} [{low:.2f}, {high:.2f}]{marks}"
+    interval = f"[{low:.2f}, {high:.2f}]" if low == low else "[unknown]"
+    return f"{one.probability:.2f} {interval}{'*' if one.above else ''}{'!' if one.outside else ''}"
 
 
-def _write(arguments: argparse.Namespace, rows: list[dict]) -> None:
+def _check_writable(path: Path) -> None:
+    """Refuse a file that could not be written when the work is done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        found = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is read-only"
+        raise NotWritable(f"{path} {found}; expected a file that can be written. Name another one.")
+
+
+def _write(arguments: argparse.Namespace, verdicts) -> None:
+    from seglib import scoring
+
     if arguments.csv:
         import pandas as pd
 
-        pd.DataFrame(rows).to_csv(arguments.csv, index=False)
+        rows = [row for verdict in verdicts for row in scoring.records(verdict)]
+        with files.replacing(arguments.csv) as part:
+            pd.DataFrame(rows).to_csv(part, index=False)
     if arguments.json:
+        rows = [row for verdict in verdicts for row in scoring.records(verdict, curves=True)]
         sound = [{key: _finite(value) for key, value in row.items()} for row in rows]
         text = json.dumps(sound, indent=1, ensure_ascii=False)
         if arguments.json == Path("-"):
             print(text)
-        else:
-            arguments.json.write_text(text + "\n", encoding="utf-8")
+            return
+        with files.replacing(arguments.json) as part:
+            part.write_text(text + "\n", encoding="utf-8")
 
 
 def _finite(value):
@@ -128,9 +168,11 @@ def _finite(value):
 
 def _told(verdicts) -> int:
     """List on stderr what got no score; the exit code."""
-    broken = [one for one in verdicts if not one.tracks]
+    broken = [one for one in verdicts if not one.scored]
     for one in broken:
-        print(f"seglib: {common.printable(one.reason)}", file=sys.stderr)
+        reasons = [one.reason, *(e.reason for t in one.tracks for e in t.estimates.values())]
+        said = next(filter(None, reversed(reasons)), "nothing was looked at")
+        print(f"seglib: {files.printable(one.path)}: {files.printable(said)}", file=sys.stderr)
     if broken:
         scored = len(verdicts) - len(broken)
         print(f"seglib: {scored} of {len(verdicts)} files scored, {len(broken)} not.",
