@@ -62,8 +62,9 @@ def write(verdicts: Sequence[Verdict], panel: Panel, path: Path) -> None:
 
 
 def show(verdicts: Verdict | Sequence[Verdict], panel: Panel) -> None:
-    """The same inside a notebook."""
+    """The same inside a notebook, which may be published: files without their folders."""
     several = [verdicts] if isinstance(verdicts, Verdict) else verdicts
+    several = [replace(one, path=Path(one.path.name)) for one in several]
     fragment = _templates().get_template("fragment.html")
     display(HTML(fragment.render(_content(several, panel))))
 

@@ -145,6 +145,8 @@ def test_a_notebook_shows_the_same(verdicts, probes, monkeypatch):
     (one,) = shown
     assert one.data.strip().startswith('<div class="seglib-report">')
     assert "Probability of fake" in one.data
+    assert verdicts[0].path.name in one.data
+    assert str(verdicts[0].path.parent) not in one.data
 
 
 # -- in a notebook ---------------------------------------------------------------------------------
