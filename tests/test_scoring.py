@@ -19,13 +19,6 @@ from seglib.panel import OVERALL
 
 
 @pytest.fixture(scope="module")
-def probes(probes):
-    """Their references come from noise: given room, so that no face lies outside."""
-    wide = {part: replace(one, limit=one.limit * 1e4) for part, one in probes.references.items()}
-    return replace(probes, references=wide)
-
-
-@pytest.fixture(scope="module")
 def scorer(probes):
     return scoring.Scorer(probes, frames=4)
 
