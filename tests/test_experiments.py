@@ -116,7 +116,7 @@ def test_nobody_is_on_both_sides_of_any_split(book):
     assert experiments._on_both_sides(recipe.demo(), seeds=(0,)) == 0
 
 
-def test_a_leak_of_people_is_counted(monkeypatch):
+def test_a_leak_of_people_is_counted(book, monkeypatch):
     """Folds by picture; and a transfer to the very people it was trained on."""
     monkeypatch.setattr(experiments, "TRANSFERS", ())
     folds = experiments.probing.outer_folds
@@ -132,7 +132,7 @@ def test_a_leak_of_people_is_counted(monkeypatch):
     assert experiments._on_both_sides(recipe.demo(), seeds=(0,)) == 40
 
 
-def test_a_leak_in_the_audit_alone_counts_too(monkeypatch):
+def test_a_leak_in_the_audit_alone_counts_too(book, monkeypatch):
     """Also under a seed that only the audit has."""
     monkeypatch.setattr(experiments, "WITHIN", ())
     monkeypatch.setattr(experiments, "TRANSFERS", ())
