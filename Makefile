@@ -40,7 +40,7 @@ results: assets ## run every notebook and make its numbers the published ones (r
 verify: $(STAMP) ## check every published number against the scores it was made from
 	@$(PY) -m seglib verify $(ARGS)
 
-probes: assets ## train the demo's own probes anew (seglib/probes/demo): about half an hour
+probes: assets ## train the demo's own probes anew (seglib/probes/demo); takes long
 	@$(PY) -c "from seglib import panel, scoring, zeroshot; panel.save(zeroshot.train(), scoring.OWN)"
 	@$(TOOK)
 

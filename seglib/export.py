@@ -59,12 +59,9 @@ def write(probes: Panel, folder: Path, with_onnx: bool = False) -> list[Path]:
         )
     graphs = {part: graph(probes, part) for part in probes.views} if with_onnx else {}
     if (folder / panel.CARD).exists():
-        for former in (
-            *folder.glob("*.safetensors"),
-            *folder.glob("*.json"),
-            *folder.glob("*.onnx"),
-        ):
-            former.unlink()
+        for former in folder.iterdir():
+            if former.suffix in (".safetensors", ".json", ".onnx"):
+                former.unlink()
     panel.save(probes, folder)
     for part, model in graphs.items():
         with files.replacing(folder / f"{part}.onnx") as written:
@@ -76,11 +73,12 @@ def write(probes: Panel, folder: Path, with_onnx: bool = False) -> list[Path]:
 
 def card(probes: Panel) -> str:
     """The model card in Markdown."""
-    lines = "\n".join(f"| {name} | {said} |" for name, said in probes.told())
+    own = {name: probes.card.get(name, NOTES[name]) for name in ("what", "limits", "licence")}
+    lines = "\n".join(f"| {name} | {said} |" for name, said in probes.told() if name not in own)
     return f"""
 # Look only there: linear probes on the tokens of face parts
 
-{NOTES["what"]}
+{own["what"]}
 
 | | |
 | --- | --- |
@@ -88,11 +86,11 @@ def card(probes: Panel) -> str:
 
 ## Limits
 
-{NOTES["limits"]}
+{own["limits"]}
 
 ## Licence
 
-{NOTES["licence"]}
+{own["licence"]}
 
 ## Use
 
@@ -132,6 +130,7 @@ def graph(probes: Panel, part: str) -> onnx.ModelProto:
         "nothing": np.array(0, np.float32),
         "across": np.array([1], np.int64),
         "last": np.array([2], np.int64),
+        "both": np.array([1, 2], np.int64),
     }
     nodes = [
         helper.make_node("Cast", ["kept"], ["weight"], to=TensorProto.FLOAT),
@@ -147,7 +146,6 @@ def graph(probes: Panel, part: str) -> onnx.ModelProto:
         helper.make_node("Add", ["flat", "bias"], ["log_odds"]),
         helper.make_node("Sigmoid", ["log_odds"], ["probability"]),
     ]
-    weights["both"] = np.array([1, 2], np.int64)
     value, width = helper.make_tensor_value_info, len(one.direction)
     model = helper.make_model(
         helper.make_graph(

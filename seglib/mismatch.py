@@ -5,7 +5,7 @@ learns such mismatches on self-blends (Shiohara & Yamasaki, *Detecting Deepfakes
 Images*, CVPR 2022, arXiv 2204.08376) has not learned one method's fingerprint. The second kind of
 copy here has been through a narrow channel, as the faces of an autoencoder have: Turk &
 Pentland's eigenfaces (*Eigenfaces for Recognition*, Journal of Cognitive Neuroscience 3, 1991).
-Taught in chapter 06.
+Taught in chapter 08.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from seglib.faces import Face
 from seglib.forgery import Forgery
 from seglib.perturbation import jpeg, rescaled
 
-# Chosen by eye on a dozen faces, before any score was computed. Lengths are shares of the extent.
+# Set before any score was computed, and left as they were. Lengths are shares of the extent.
 SHIFT, TURN, ZOOM = 0.03, 3.0, 0.05  # the copy is moved by up to: extents, degrees, share
 BEND = 0.03  # and bent by up to
 FEATHER = (0.005, 0.06)  # standard deviation of the soft edge

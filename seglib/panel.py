@@ -32,13 +32,6 @@ QUORUM = 0.5  # together they speak where more than this share of them does
 FORMAT = 1
 CARD, REFERENCES = "panel.json", "references.safetensors"
 
-LIMITS = (
-    "A score is a probability only for forgeries of the kind that was trained on, and where such "
-    "are as frequent as bona fide faces. These probes know nothing but this package's own "
-    "forgeries of unnamed grey portraits. On any other kind they may be wrong and sure of it. "
-    "They are material for a lesson, and no evidence about a person."
-)
-
 
 class BadPanel(SeglibError):
     """A folder holds no panel, or its files do not belong together."""
@@ -94,16 +87,12 @@ class Panel:
         kept = ("what", "training", "limits", "licence")
         lines = [(name, str(self.card[name])) for name in kept if name in self.card]
         for part, measured in self.card.get("measured", {}).items():
-            value, low, high = measured["auc"]
+            (auc, *ends), (rate, *most) = measured["auc"], measured["false_positive_rate"]
             said = (
-                f"AUC {value:.3f} [{low:.3f}, {high:.3f}] on the training's kind of forgeries, of "
+                "AUC {:.3f} [{:.3f}, {:.3f}] on the training's kind of forgeries, of people held "
+                "out; {:.0%} [{:.0%}, {:.0%}] of their bona fide faces above the threshold"
             )
-            said += "people held out; "
-            value, low, high = measured["false_positive_rate"]
-            said += (
-                f"{value:.0%} [{low:.0%}, {high:.0%}] of their bona fide faces above the threshold"
-            )
-            lines.append((part, said))
+            lines.append((part, said.format(auc, *ends, rate, *most)))
         one = self.recipe
         networks = f"{one.backbone}, block {one.layer}, {one.encoding} tokens; parser {one.parser}"
         return [*lines, ("networks", networks)]
@@ -129,8 +118,7 @@ class Panel:
         """How far each face lies from the training ones, ``(N,)``: above 1 is outside."""
         found = {part: one.distance(views[part]) for part, one in self.references.items()}
         if found and self.combination is not None:
-            with np.errstate(all="ignore"):
-                found[OVERALL] = _together(list(found.values())) / self.combination.limit
+            found[OVERALL] = _together(list(found.values())) / self.combination.limit
         return found
 
 
@@ -253,10 +241,9 @@ def save(panel: Panel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part, probes in panel.probes.items():
         own = {"view": part, "measured": panel.card.get("measured", {}).get(part)}
-        shared = {
-            key: panel.card[key] for key in ("networks", "training", "redrawn") if key in panel.card
-        }
-        card = shared | own | {"recipe": dataclasses.asdict(panel.recipe)}
+        kept = ("networks", "training", "redrawn")
+        card = {key: panel.card[key] for key in kept if key in panel.card} | own
+        card["recipe"] = dataclasses.asdict(panel.recipe)
         probing.save(probes, folder / f"{part}.safetensors", card)
     arrays = {
         f"{name}.{part}": np.asarray(getattr(one, name), np.float32)
@@ -287,7 +274,7 @@ def load(path: Path) -> Panel:
         return _from_folder(path)
     probes, card = probing.load(path)
     try:
-        part, recipe = card["view"], _recipe(card["recipe"])
+        part, recipe = card["view"], Recipe(**card["recipe"])
         probes = probes[: 1 + card.get("redrawn", 0)]  # probes of several seeds are none of these
         measured = {part: card["measured"]} if card.get("measured") else {}
         return Panel(recipe, {part: probes}, {}, None, card | {"measured": measured})
@@ -313,7 +300,7 @@ def _from_folder(folder: Path) -> Panel:
         }
         _check(probes, references)
         combination = card["combination"] and Combination(**card["combination"])
-        return Panel(_recipe(card["recipe"]), probes, references, combination, card)
+        return Panel(Recipe(**card["recipe"]), probes, references, combination, card)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise _bad(folder, str(error)) from error
 
@@ -324,13 +311,9 @@ def _check(probes: Mapping[str, tuple[Probe, ...]], references: Mapping[str, Ref
     if len(set(counts.values())) > 1:
         raise ValueError(f"its parts have {counts} probes, where as many of each are expected")
     for part, one in references.items():
-        width = len(probes[part][0].direction)
+        width = probes[part][0].pipeline[-1].n_features_in_
         if one.precision.shape != (width, width) or one.centre.shape != (width,):
             raise ValueError(f"the reference of {part} is of {one.centre.shape}, not of ({width},)")
-
-
-def _recipe(decisions: Mapping) -> Recipe:
-    return Recipe(**decisions | {"c_grid": tuple(decisions["c_grid"])})
 
 
 def _bad(path: Path, found: str) -> BadPanel:

@@ -1,7 +1,7 @@
 """What happens to pictures on their way through the world: downscaled, noisy, blurred, compressed.
 
 Seeded, so that a forgery and the picture it was made from can be given the same treatment: what
-then tells them apart is the forgery. Taught in chapter 06.
+then tells them apart is the forgery. Taught in chapter 08.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-# The ranges were chosen by eye on a dozen faces, before any score was computed.
+# Set before any score was computed, and left as they were.
 SCALE = (0.5, 0.95)  # downscaled to, and back
 NOISE = (1.0, 6.0)  # standard deviation, of 255
 BLUR = (0.4, 1.0)  # standard deviation in pixels

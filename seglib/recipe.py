@@ -71,6 +71,7 @@ class Recipe:
     seed: int = 0  # forging and every random control
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "c_grid", tuple(self.c_grid))  # JSON has lists only
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, MODES)
         for name, choices in CHOICES.items():

@@ -19,12 +19,11 @@ from IPython.display import HTML, display
 from jinja2 import Environment, PackageLoader
 from scipy.special import expit
 
-from seglib import __version__, figures, files
+from seglib import __version__, figures, files, novelty, scoring
 from seglib.panel import OVERALL, Panel
 from seglib.probing import NOTES
-from seglib.scoring import Estimate, Scorer, Track, Verdict
+from seglib.scoring import PICTURED, Estimate, Scorer, Track, Verdict
 
-FILES = 40  # whose pictures one page shows; of the others it has the numbers
 SIDE = 176  # pixels of a picture on the page
 READING = (
     "Probability: the probe's calibrated score, at even odds of bona fide and fake. Its interval "
@@ -32,8 +31,9 @@ READING = (
     "not cover kinds of forgery that nobody trained on.",
     "Threshold: chosen on the training people. Beside it stands how many of their bona fide faces "
     "lay above it when they were held out: so often a genuine face is called fake.",
-    "Distance: how far the face lies from the training ones, in units that 99 of 100 held-out "
-    "faces stay within. Above 1 the face is unlike all that was trained on: do not trust the row.",
+    "Distance: how far the face lies from the training ones, in units that "
+    f"{novelty.USUAL:.0%} of the held-out faces stay within. Above 1 the face is unlike all that "
+    "was trained on: do not trust the row.",
     "Heat: what each token added to its part's score, red towards fake and blue towards bona fide. "
     "The shares of a part add up, with a constant, to its log-odds in the frame shown, exactly.",
     "Several faces of a video are followed by place and size alone: after a cut, one person's face "
@@ -119,8 +119,10 @@ def _content(verdicts: Sequence[Verdict], panel: Panel) -> dict:
         for one in verdicts
         for track in one.tracks
     ]
-    scored = [one for one in verdicts if one.tracks]
-    pictured = [one for one in scored if one.tracks[0].shown is not None][:FILES]
+    pictured = [one for one in verdicts if one.tracks and one.tracks[0].shown is not None][
+        :PICTURED
+    ]
+    left_out = len(rows) - sum(len(one.tracks) for one in pictured)
     return {
         "version": __version__,
         "limits": panel.card.get("limits", NOTES["limits"]),
@@ -132,25 +134,17 @@ def _content(verdicts: Sequence[Verdict], panel: Panel) -> dict:
             if not one.tracks
         ],
         "files": [_file(one, chief) for one in pictured],
-        "left_out": sum(len(one.tracks) for one in scored if one not in pictured),
-        "shown_files": FILES,
+        "left_out": left_out,
+        "shown_files": PICTURED,
         "card": panel.told(),
         "recipe": str(panel.recipe),
     }
 
 
 def _numbers(one: Estimate) -> dict:
-    low, high = one.interval
-    return {
-        "probability": one.probability,
-        "low": low,
-        "high": high,
-        "bounded": low == low,
-        "threshold": float(expit(one.threshold)),
-        "above": one.above,
-        "outside": one.outside,
+    return scoring.numbers(one) | {
+        "bounded": not np.isnan(one.low),
         "distance": "unknown" if np.isnan(one.distance) else f"{one.distance:.2f}",
-        "reason": one.reason,
     }
 
 
@@ -213,8 +207,9 @@ def _outside(one: Estimate) -> str:
     if not one.outside:
         return ""
     return (
-        f"Its distance is {one.distance:.1f} times the one that 99 of 100 held-out faces stay "
-        "within. The probes were never taught such a face: a number here is arithmetic, no finding."
+        f"Its distance is {one.distance:.1f} times the one that {novelty.USUAL:.0%} of the "
+        "held-out faces stay within. The probes were never taught such a face: a number here is "
+        "arithmetic, no finding."
     )
 
 

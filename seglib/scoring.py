@@ -34,6 +34,7 @@ ENOUGH = 20  # probes on redrawn people; of fewer no interval is made
 LEVEL = 95  # per cent of the redrawn probes that an interval holds
 FAR = 2.0  # limits of distance beyond which an estimate is withheld: arithmetic, and no finding
 SMALL = 480  # pixels of the longer side of a frame that is kept to be shown
+PICTURED = 40  # files whose pictures a report shows; of the others it has the numbers
 BAR = 2  # files or frames from which on a progress bar is worth its line
 OWN = Path(str(resources.files("seglib"))) / "probes" / "demo"
 
@@ -44,6 +45,10 @@ class NothingToScore(SeglibError):
 
 class PartHidden(SeglibError):
     """A part has no patch in any frame, so that its probe has nothing to read."""
+
+
+class TooFewParts(SeglibError):
+    """Too few parts have a score for them to have one together."""
 
 
 class OutsideTraining(SeglibError):
@@ -389,16 +394,20 @@ def _estimate(
 
 def _silent(name: str, distance: float, frames: int) -> SeglibError:
     """Why a part says nothing in any frame of a track."""
-    if distance > FAR or (name == OVERALL and distance > 1):
+    if name == OVERALL:
+        return TooFewParts(
+            f"half or more of the parts have no score in any of {frames} frames with this face; "
+            "their reasons say why"
+        )
+    if distance > FAR:
         return OutsideTraining(
             f"{distance:.1f} times the distance that nearly all held-out faces stay within; "
             f"expected at most {FAR:g} times, of the training's kind of pictures. Train probes on "
             "pictures of this kind"
         )
-    what = "most parts" if name == OVERALL else f"the {name}"
     return PartHidden(
-        f"no patch of {what} in any of {frames} frames with this face; expected one at least. Take "
-        "a larger picture, or one from the front"
+        f"no patch of the {name} in any of {frames} frames with this face; expected one at least. "
+        "Take a larger picture, or one from the front"
     )
 
 
@@ -487,10 +496,11 @@ def records(verdict: Verdict, curves: bool = False) -> Iterator[dict]:
             if curves:
                 pairs = zip(track.frames.tolist(), expit(track.curves[part]).tolist(), strict=True)
                 row["curve"] = [[frame, value] for frame, value in pairs if value == value]
-            yield row | _numbers(one)
+            yield row | numbers(one)
 
 
-def _numbers(one: Estimate) -> dict:
+def numbers(one: Estimate) -> dict:
+    """An estimate as probabilities, with all that has to stand beside them."""
     low, high = one.interval
     rate, least, most = one.false_positive_rate
     return {

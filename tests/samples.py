@@ -1,5 +1,6 @@
-"""Samples as `seglib.demo` gives them, without a picture: numbers in which only one part tells."""
+"""Samples as `seglib.demo` gives them, without a picture, and a file that is heard and not seen."""
 
+import av
 import numpy as np
 
 from seglib import demo, regions
@@ -23,3 +24,14 @@ def made_up(people=12, each=5, seed=0, lead=4.0, part="mouth", sure=1.0):
     items = [f"p{person}/{number}" for person in range(people) for number in range(each)]
     items = np.array([*items, *(f"{item} forged" for item in items)])
     return demo.Sample("made up", part, found, labels, groups, items)
+
+
+def sound(path):
+    """A file with sound and no picture."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

@@ -20,7 +20,6 @@ from seglib import (
     cli,
     demo,
     experiments,
-    files,
     manifest,
     panel,
     preflight,
@@ -412,11 +411,6 @@ def test_a_name_that_is_no_text_is_written_out(tmp_path, capsys):
     assert cli.main(["score", str(path), *[one for pair in options for one in pair]]) == 0
     assert "a\\udcff.pgm" in capsys.readouterr().out
     assert all("udcff" in Path(one).read_text(encoding="utf-8") for one in outputs)
-
-
-def test_the_terminal_is_not_driven_by_a_name():
-    assert files.printable("a\x1b[2Jb\u202ec\n") == r"a\x1b[2Jb\u202ec\n"
-    assert files.printable("näme 名.jpg") == "näme 名.jpg"
 
 
 def test_card_and_export_tell_what_was_trained(tmp_path, capsys):

@@ -36,3 +36,8 @@ def test_two_files_of_one_stem_do_not_meet(tmp_path):
         one.write_text("1")
         other.write_text("2")
     assert (tmp_path / "a.json").read_text() + (tmp_path / "a.txt").read_text() == "12"
+
+
+def test_the_terminal_is_not_driven_by_a_name():
+    assert files.printable("a\x1b[2Jb\u202ec\n") == r"a\x1b[2Jb\u202ec\n"
+    assert files.printable("näme 名.jpg") == "näme 名.jpg"

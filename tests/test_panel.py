@@ -70,6 +70,16 @@ def test_a_panel_comes_back_as_it_was(probes, views, tmp_path):
     assert again.thresholds == probes.thresholds
 
 
+def test_a_panel_whose_scores_are_not_linear_comes_back_too(small, tmp_path):
+    rng = np.random.default_rng(0)
+    labels, groups = np.tile([0, 1], 60), np.repeat(np.arange(20), 6)
+    views = {part: rng.normal(size=(120, 8)) for part in ("mouth", "eyes", "nose")}
+    panel.save(
+        panel.fit(views, labels, groups, small.but(conditioning="layernorm"), {}, 2), tmp_path
+    )
+    assert panel.load(tmp_path).views == ("mouth", "eyes", "nose")
+
+
 def test_the_file_of_one_probe_is_a_panel_of_one_part(probes, views, tmp_path):
     panel.save(probes, tmp_path)
     one = panel.load(tmp_path / "eyes.safetensors")

@@ -113,11 +113,17 @@ def test_a_single_probe_has_a_report_too(probes, tmp_path):
 
 
 def test_many_files_have_their_numbers_and_some_their_pictures(verdicts, probes, monkeypatch):
-    monkeypatch.setattr(report, "FILES", 2)
+    monkeypatch.setattr(report, "PICTURED", 2)
     many = [replace(verdicts[0], path=Path(f"{n}.jpg")) for n in range(5)]
     found = Tags(report.page(many, probes))
     assert all(f"{n}.jpg" in found.text for n in range(5))
     assert "3 more faces are in the table only" in " ".join(found.text.split())
+
+
+def test_two_files_of_one_name_are_two(verdicts, probes):
+    """Told apart by where they stand, and not by comparing their pictures."""
+    found = Tags(report.page([verdicts[0], replace(verdicts[0])], probes))
+    assert found.text.count("Face 1") == 2
 
 
 def test_it_is_written_whole_or_not_at_all(verdicts, probes, tmp_path, monkeypatch):

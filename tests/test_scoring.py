@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from samples import sound
 from scipy.special import expit
 
 from seglib import assets, clips, faces, media, panel, probing, regions, scoring, video
@@ -135,6 +136,16 @@ def test_a_part_that_is_too_strange_has_no_say_in_the_whole(scorer, portrait):
     assert strange.curves[OVERALL][0] == pytest.approx(expected, abs=1e-5)
 
 
+def test_where_few_parts_have_a_score_they_have_none_together(scorer, portrait):
+    references = {
+        part: replace(one, limit=1e-6) if part != "skin" else one
+        for part, one in scorer.panel.references.items()
+    }
+    (track,) = scoring.Scorer(replace(scorer.panel, references=references))(portrait).tracks
+    assert track.estimates[OVERALL].reason.startswith("TooFewParts: half or more of the parts")
+    assert not track.estimates["skin"].reason
+
+
 def test_of_few_probes_no_interval_is_made(probes, portrait):
     few = {part: several[:6] for part, several in probes.probes.items()}
     found = scoring.Scorer(replace(probes, probes=few))(portrait)
@@ -246,14 +257,7 @@ def spoiled(name, folder, filmed):
     elif name == "cut.mp4":
         path.write_bytes(filmed.read_bytes()[:200])
     elif name == "sound.mp4":
-        import av
-
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("aac", rate=44100)
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-            frame.rate = 44100
-            container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+        sound(path)
     return path
 
 

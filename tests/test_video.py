@@ -2,12 +2,12 @@
 
 import struct
 
-import av
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samples import sound
 
 from seglib import media, video
 from seglib.errors import SeglibError
@@ -179,14 +179,15 @@ def test_a_missing_file_and_a_missing_folder(tmp_path):
 
 
 def test_sound_alone_is_no_video(tmp_path):
-    path = tmp_path / "sound.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44100)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
-        frame.sample_rate = 44100
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    path = sound(tmp_path / "sound.mp4")
     with pytest.raises(UnreadableVideo, match="no picture"):
+        video.length(path)
+
+
+def test_a_codec_that_nobody_knows_is_no_video(clip, tmp_path):
+    path = tmp_path / "odd.mp4"
+    path.write_bytes(clip.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(UnreadableVideo, match="codec"):
         video.length(path)
 
 

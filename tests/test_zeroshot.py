@@ -12,7 +12,7 @@ def pictured(small, monkeypatch):
     """What would be described, in place of its descriptors: pictures by the name of the set."""
     made = {}
 
-    def kept(name, recipe, describe, beside, made_by):
+    def kept(name, recipe, describe, made_by):
         class Watching:
             detector = faces.load("mesh")
 
@@ -122,4 +122,4 @@ def test_the_panel_is_trained_on_the_taught_and_nothing_else(small, monkeypatch)
     assert {dataset for dataset, *_ in asked} == set(demo.DATASETS)
     assert "No real deepfake was seen" in found.card["training"]
     assert "80 photographs, each treated 2 times and forged 2 times each" in found.card["training"]
-    assert found.card["limits"] == panel.LIMITS
+    assert found.card["limits"] == zeroshot.LIMITS

@@ -168,8 +168,7 @@ def _typed(name: str, text: str, now: object) -> object:
 def loading() -> Iterator[None]:
     """For the imports of a short command: none of what they make is garbage before the end.
 
-    Python's collector walks through a hundred thousand objects of torch again and again, also at
-    exit: two of seven seconds.
+    Python's collector would walk through all objects of torch again and again, also at exit.
     """
     gc.disable()
     try:

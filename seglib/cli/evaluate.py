@@ -109,7 +109,7 @@ def _probed(path: Path, table, arguments: argparse.Namespace):
 
     probes, card = probing.load(path)
     try:
-        trained = Recipe(**card["recipe"] | {"c_grid": tuple(card["recipe"]["c_grid"])})
+        trained = Recipe(**card["recipe"])
         view, networks = card["view"], card["networks"]
     except (TypeError, KeyError) as error:
         raise probing.BadProbe(

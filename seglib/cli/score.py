@@ -15,8 +15,6 @@ from seglib import files
 from seglib.cli import common
 from seglib.errors import SeglibError
 
-PICTURED = 40  # files whose pictures are kept for the report
-
 
 class NotWritable(SeglibError):
     """A result could not be written where it was asked for."""
@@ -75,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     verdicts, interrupted = [], False
     try:
         for verdict in scorer.all(paths, len(paths)):
-            pictured = arguments.report and len(verdicts) < PICTURED
+            pictured = arguments.report and len(verdicts) < scoring.PICTURED
             verdicts.append(verdict if pictured else verdict.light())
     except KeyboardInterrupt:
         interrupted = True  # what was looked at by then is told all the same
