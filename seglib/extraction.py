@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, islice, repeat
@@ -240,7 +240,7 @@ class Extractor:
         OtherCrop
             A recipe differs in more.
         """
-        found, waiting = Frames(), deque()
+        found, waiting = Frames(), []
         recipes = recipes or [self.recipe]
         self._check(recipes)
 
@@ -254,26 +254,40 @@ class Extractor:
                 if tokens:
                     found.grids[found.index[place]] = seen.labels[i], seen.patches[0][i].numpy()
 
+        for index, seen, face, crop in _ahead(self._crops(frames, masks), self.batch):
+            found.index.append(index)
+            found.seen.append(seen)
+            found.chosen.append(face)
+            found.rows.append(None)
+            if isinstance(crop, Crop):
+                waiting.append((len(found.rows) - 1, crop))
+            else:
+                reason = f"{type(crop).__name__}: {crop}"
+                found.rows[-1] = self._missing([reason], recipes)
+            if len(waiting) == self.batch:
+                encode(waiting)
+                waiting.clear()
+        if waiting:
+            encode(waiting)
+        return found
+
+    def _crops(
+        self,
+        frames: Iterable[tuple[int, np.ndarray | SeglibError]],
+        masks: Iterable[np.ndarray | SeglibError | None] | None,
+    ) -> Iterator[tuple[int, int, Face | None, Crop | SeglibError]]:
+        """Of each frame its index, how many faces are seen, the chosen one, and its crop."""
         items = zip(frames, repeat(None) if masks is None else masks, strict=False)
         while chunk := list(islice(items, self.batch)):
             seen = self._detect([image for (_, image), _ in chunk])
             for ((index, image), mask), faces_seen in zip(chunk, seen, strict=True):
-                found.index.append(index)
-                found.seen.append(len(faces_seen))
-                found.chosen.append(None)
-                found.rows.append(None)
+                face = None
                 try:
                     face = self._choose(image, faces_seen, mask)
-                    found.chosen[-1] = face
-                    waiting.append((len(found.rows) - 1, self._cut(image, face)))
+                    crop = self._cut(image, face)
                 except SeglibError as error:
-                    reason = f"{type(error).__name__}: {error}"
-                    found.rows[-1] = self._missing([reason], recipes)
-            while len(waiting) >= self.batch:
-                encode([waiting.popleft() for _ in range(self.batch)])
-        if waiting:
-            encode(list(waiting))
-        return found
+                    crop = error
+                yield index, len(faces_seen), face, crop
 
     def _detect(self, pictures: Sequence[np.ndarray | SeglibError]) -> list[list[Face]]:
         """Faces of each picture, none for an error; in one batch where sizes agree."""
@@ -343,6 +357,18 @@ class Extractor:
                     f"{' and '.join(f'{name}={ours[name]!r}' for name in differ)}; expected "
                     f"recipes that differ in {', '.join(OF_TOKENS)} only. Make an Extractor of it."
                 )
+
+
+def _ahead(items: Iterable, count: int) -> Iterator:
+    """The same items; the next few are being made while one is worked on."""
+    source, end, worker = iter(items), object(), ThreadPoolExecutor(1, "looking ahead")
+    try:
+        made = deque(worker.submit(next, source, end) for _ in range(count))
+        while (item := made.popleft().result()) is not end:
+            made.append(worker.submit(next, source, end))
+            yield item
+    finally:
+        worker.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)

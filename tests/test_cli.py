@@ -198,8 +198,8 @@ def test_demo_prints_keeps_and_draws_what_it_measures(book, tmp_path, capsys, mo
 
     A few of the experiments, one of each kind: the book has just run them all.
     """
-    names = [*map(experiments.record_name, experiments.WITHIN), "token-counts-orl", "audit-touched"]
-    names.insert(4, experiments.record_name(*experiments.TRANSFERS[0]))
+    names = [*map(experiments.record_name, experiments.WITHIN[:2]), "token-counts-orl", "protocol"]
+    names.insert(2, experiments.record_name(*experiments.TRANSFERS[0]))
     few = {name: experiments.EXPERIMENTS[name] for name in names}
     monkeypatch.setattr(experiments, "EXPERIMENTS", few)
     picture = tmp_path / "new" / "demo.png"

@@ -602,9 +602,57 @@ def start(videos, root, small, tmp_path):
     return run
 
 
+# Imports take longer than the work: each run is a fork of one process that has done them.
+FORKING = """
+    import os
+    import sys
+    from seglib import devices
+    devices.let_torchvision_import()
+    from transformers.models.dinov2 import modeling_dinov2
+
+    for _ in sys.stdin:
+        if child := os.fork():
+            os.waitpid(child, 0)
+            print("ended", flush=True)
+        else:
+            print("child", os.getpid(), flush=True)
+            break
+    else:
+        sys.exit()
+"""
+
+
+@pytest.fixture
+def forked(videos, small, tmp_path):
+    """Start a run on a store as often as it is called; the return kills it."""
+    manifest.write(videos, tmp_path / "manifest.csv")
+    arguments = [str(tmp_path / "manifest.csv"), str(tmp_path / "store"), small.backbone]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", dedent(FORKING) + dedent(RUN), *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def said(what):
+        return next(line for line in parent.stdout if line.startswith(what))
+
+    def begin():
+        print(file=parent.stdin, flush=True)
+        child = int(said("child").split()[1])
+        said("ready")
+
+        def kill():
+            os.kill(child, signal.SIGKILL)
+            said("ended")
+
+        return kill
+
+    yield begin
+    parent.communicate()
+
+
 @pytest.mark.slow
 def test_killed_twenty_times_at_any_moment_nothing_is_lost_and_nothing_twice(
-    videos, extractor, small, tmp_path, undisturbed
+    videos, extractor, tmp_path, undisturbed, forked
 ):
     """kill -9 at random moments; what was complete stays, the next run goes on."""
     rng, root = np.random.default_rng(), tmp_path / "store"
@@ -614,10 +662,9 @@ def test_killed_twenty_times_at_any_moment_nothing_is_lost_and_nothing_twice(
         for uid in rng.permutation(videos.video_uid)[: rng.integers(2, 9)]:
             store.path(uid).unlink(missing_ok=True)
             kept.pop(uid, None)
-        run = start(videos, root, small, tmp_path)
+        kill = forked()
         time.sleep(rng.uniform(0, 2))
-        run.kill()
-        run.wait()
+        kill()
         there = {uid: store.path(uid) for uid in videos.video_uid if store.path(uid).exists()}
         found = {uid: path.stat().st_mtime_ns for uid, path in there.items()}
         assert kept.items() <= found.items()  # neither lost nor made again

@@ -36,7 +36,7 @@ CHROMIUM = next(
 LOCAL = ("file:", "data:", "blob:")
 
 INSPECT = r"""
-async () => {
+async (patience) => {
   const problems = [];
   const name = (node) => node.outerHTML.slice(0, 120).replace(/\s+/g, " ");
 
@@ -56,7 +56,7 @@ async () => {
                 ".heatmaplayer image, " +
                 ".trace *, .pielayer path, canvas";
   for (const figure of document.querySelectorAll(".plotly-graph-div")) {
-    for (let wait = 0; wait < 100 && !figure.querySelector(marks); wait++)
+    for (let wait = 0; wait < patience && !figure.querySelector(marks); wait++)
       await new Promise((resolve) => setTimeout(resolve, 100));
     if (!figure.querySelector(marks)) problems.push("figure not drawn: " + name(figure));
   }
@@ -85,8 +85,11 @@ def browser(book):  # after the book: papermill cannot run beside playwright's e
         browser.close()
 
 
-def visit(browser, page: Path, width: int) -> list[str]:
-    """Open a page from disk, network off; return everything that is wrong with it."""
+def visit(browser, page: Path, width: int, patience: int = 100) -> list[str]:
+    """Open a page from disk, network off; return everything that is wrong with it.
+
+    patience: tenths of a second that a figure may take to be drawn.
+    """
     problems = []
     context = browser.new_context(viewport={"width": width, "height": 900})
 
@@ -103,7 +106,7 @@ def visit(browser, page: Path, width: int) -> list[str]:
     tab.on("pageerror", lambda error: problems.append(f"script: {error}"))
     tab.on("requestfailed", lambda r: problems.append(f"failed: {r.url}"))
     tab.goto(page.as_uri(), wait_until="load")
-    problems += tab.evaluate(INSPECT)
+    problems += tab.evaluate(INSPECT, patience)
     context.close()
     return problems
 
@@ -141,7 +144,7 @@ def test_the_first_page_leads_into_the_book(book, browser):
 def test_a_broken_page_is_noticed(browser, tmp_path, html, problem):
     page = tmp_path / "page.html"
     page.write_text(f"<!doctype html><link rel=icon href=data:,><article>{html}</article>")
-    assert any(problem in found for found in visit(browser, page, 390))
+    assert any(problem in found for found in visit(browser, page, 390, patience=5))
 
 
 def test_a_sound_page_passes(browser, tmp_path):
