@@ -40,8 +40,9 @@ results: assets ## run every notebook and make its numbers the published ones (r
 verify: $(STAMP) ## check every published number against the scores it was made from
 	@$(PY) -m seglib verify $(ARGS)
 
-probes: assets ## train the demo's own probes anew (seglib/probes/demo); takes long
+probes: assets ## train the demo's own probes anew, and measure what that training is worth; takes long
 	@$(PY) -c "from seglib import panel, scoring, zeroshot; panel.save(zeroshot.train(), scoring.OWN)"
+	@$(PY) -c "from seglib import unseen; unseen.publish()"
 	@$(TOOK)
 
 lab: assets ## open the notebooks in JupyterLab

@@ -110,7 +110,7 @@ class Panel:
             for part, probes in self.probes.items()
         }
         if self.combination is not None:
-            mean = _together(list(found.values()))
+            mean = together(list(found.values()))
             found[OVERALL] = self.combination.slope * mean + self.combination.offset
         return found
 
@@ -118,7 +118,7 @@ class Panel:
         """How far each face lies from the training ones, ``(N,)``: above 1 is outside."""
         found = {part: one.distance(views[part]) for part, one in self.references.items()}
         if found and self.combination is not None:
-            found[OVERALL] = _together(list(found.values())) / self.combination.limit
+            found[OVERALL] = together(list(found.values())) / self.combination.limit
         return found
 
 
@@ -156,8 +156,8 @@ def fit(
     folds = next(iter(held_out.values())).folds[0]
     combination = None
     if len(views) > 1:
-        mean = _together([scores for scores, _ in judged.values()])
-        limit = novelty.usual(_together(distances))
+        mean = together([scores for scores, _ in judged.values()])
+        limit = novelty.usual(together(distances))
         combination = replace(_combined(mean, labels), limit=limit)
         judged[OVERALL] = _cross_fitted(mean, labels, folds)
     measured = {name: _measured(*one, labels, groups, folds) for name, one in judged.items()}
@@ -165,7 +165,7 @@ def fit(
     return Panel(recipe, probes, references, combination, card)
 
 
-def _together(parts: Sequence[np.ndarray]) -> np.ndarray:
+def together(parts: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of those parts that speak, NaN where too few do."""
     stacked = np.stack(parts)
     speak = ~np.isnan(stacked)

@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader
 from scipy.special import expit
 
 from seglib import __version__, figures, files, novelty, scoring
+from seglib.errors import SeglibError
 from seglib.panel import OVERALL, Panel
 from seglib.probing import NOTES
 from seglib.scoring import PICTURED, Estimate, Scorer, Track, Verdict
@@ -50,6 +51,10 @@ def _templates() -> Environment:
     )
 
 
+class WidgetsMissing(SeglibError):
+    """The package that draws the upload button is not installed."""
+
+
 def page(verdicts: Sequence[Verdict], panel: Panel) -> str:
     """A whole HTML page."""
     return _templates().get_template("report.html").render(_content(verdicts, panel))
@@ -73,13 +78,23 @@ def upload(scorer: Scorer) -> None:
     """A button, in Lab and on Colab, that scores what is chosen and shows the report below it.
 
     In the published book, which runs nothing, a sentence stands in its place.
+
+    Raises
+    ------
+    WidgetsMissing
     """
     if "SEGLIB_PLOTLYJS" in os.environ:  # set by the book's builder, see `figures.show_plot`
         display(
             HTML("<p><em>Run this chapter, and a button for your own file stands here.</em></p>")
         )
         return
-    import ipywidgets
+    try:
+        import ipywidgets
+    except ImportError as error:
+        raise WidgetsMissing(
+            "the package ipywidgets cannot be imported; expected it, since it draws the button. "
+            "Run: pip install 'seglib[lab]', or score a file by its path: scoring.score(path)"
+        ) from error
 
     button = ipywidgets.FileUpload(accept="image/*,video/*", multiple=True)
     below = ipywidgets.Output()
@@ -258,9 +273,12 @@ def _timeline(track: Track, verdict: Verdict, chief: str) -> dict:
     x, y = 30 + 600 * track.frames[seen] / last, 120 - 110 * curve[seen]
     dots = [(round(float(a), 1), round(float(b), 1)) for a, b in zip(x, y, strict=True)]
     told = ", ".join(f"{f}: {p:.2f}" for f, p in zip(track.frames[seen], curve[seen], strict=True))
+    # A line through frames that were looked at without a score would claim to know them.
+    place = np.searchsorted(verdict.asked, track.frames[seen])
+    runs = np.split(np.arange(len(dots)), np.flatnonzero(np.diff(place) > 1) + 1)
     return {
         "dots": dots,
-        "points": " ".join(f"{a},{b}" for a, b in dots),
+        "lines": [" ".join(f"{dots[i][0]},{dots[i][1]}" for i in run) for run in runs],
         "threshold": round(120 - 110 * float(expit(track.estimates[chief].threshold)), 1),
         "ticks": [(30, "frame 0"), (330, last // 2), (615, last)],
         "alt": f"Probability of fake by frame: {told}.",

@@ -30,6 +30,7 @@ BLENDED = ("face", "face", "face", "mouth", "eyes", "nose")
 STRANGERS = 5  # folds of people: eigenfaces of one are learned from the others
 TAUGHT = ("mismatch", "recoded")  # what the panel is trained on
 DRAWS = 2
+DEPTHS = (-1, -4, -7)  # blocks that chapter 06 compares: their tokens are pooled in one look
 
 LIMITS = (
     "A score is a probability only for forgeries of the kind that was trained on, and where such "
@@ -49,7 +50,9 @@ def decisions() -> Recipe:
     return recipe.demo().but(layer=-4, conditioning="none", c_grid=(1e-2,))
 
 
-def in_the_wild(dataset: str, method: str, recipe: Recipe, draw: int = 0) -> Sample:
+def in_the_wild(
+    dataset: str, method: str, recipe: Recipe, draw: int = 0, treated: bool = True
+) -> Sample:
     """Bona fide pictures, and of each a forgery that got the same treatment.
 
     Parameters
@@ -58,14 +61,16 @@ def in_the_wild(dataset: str, method: str, recipe: Recipe, draw: int = 0) -> Sam
     method : of `METHODS`
     draw : int
         Number of the redrawing of all that is random.
+    treated : bool
+        False leaves the pictures as they were forged.
     """
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
     table = demo.people(dataset, recipe.seed)
-    both = (_described(dataset, one, recipe, draw) for one in ("bona fide", method))
+    both = (_described(dataset, one, recipe, draw, treated) for one in ("bona fide", method))
     items = [f"{row.person}/{row.path.stem}" for row in table.itertuples()]
     return Sample(
-        f"{dataset}: {method}, in the wild",
+        f"{dataset}: {method}{', in the wild' if treated else ''}",
         "face",
         Descriptors.joined(both),
         np.repeat([0, 1], len(table)),
@@ -74,7 +79,7 @@ def in_the_wild(dataset: str, method: str, recipe: Recipe, draw: int = 0) -> Sam
     )
 
 
-def _described(dataset: str, method: str, recipe: Recipe, draw: int) -> Descriptors:
+def _described(dataset: str, method: str, recipe: Recipe, draw: int, treated: bool) -> Descriptors:
     table = demo.people(dataset, recipe.seed)
 
     def pictures(detector: Detector) -> Iterator[np.ndarray]:
@@ -82,15 +87,16 @@ def _described(dataset: str, method: str, recipe: Recipe, draw: int) -> Descript
         seeds = [(recipe.seed, draw, number) for number in range(len(seen))]
         made = METHODS[method](table, seen, seeds) if method in METHODS else (im for im, _ in seen)
         for image, seed in zip(made, seeds, strict=True):
-            yield perturbation.wild(image, seed)
+            yield perturbation.wild(image, seed) if treated else image
 
     def describe(several: Sequence[Recipe]) -> list[Descriptors]:
         extractor = demo.networks(recipe)
         return extractor.several(pictures(extractor.detector), several, len(table), name)
 
-    name = f"{dataset}-wild-{method.replace(' ', '-')}-{draw}"
+    name = f"{dataset}-{'wild' if treated else 'plain'}-{method.replace(' ', '-')}-{draw}"
+    beside = [recipe.look.but(layer=layer) for layer in DEPTHS]
     ways = enlarged, _mismatched, _recoded, _swapped, pictures
-    return demo.kept(name, recipe, describe, made_by=(perturbation, mismatch, *ways))
+    return demo.kept(name, recipe, describe, beside, (perturbation, mismatch, *ways))
 
 
 def enlarged(path: Path, detector: Detector) -> tuple[np.ndarray, Face]:

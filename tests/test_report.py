@@ -4,6 +4,7 @@ without its numbers.
 
 import datetime
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -148,6 +149,29 @@ def test_a_notebook_shows_the_same(verdicts, probes, monkeypatch):
     assert str(verdicts[0].path.parent) not in one.data
 
 
+def test_the_timeline_does_not_bridge_frames_without_a_score(verdicts, probes):
+    clip = verdicts[1]
+    (track, *_) = clip.tracks
+    asked, seen = range(0, 12, 2), np.array([0, 2, 4, 8, 10])
+    score = np.array([0.1, 0.2, np.nan, 0.3, 0.4])
+    gapped = replace(
+        track,
+        frames=seen,
+        boxes=np.tile(track.boxes[:1], (5, 1)),
+        curves=dict.fromkeys(track.curves, score),
+    )
+    page = report.page([replace(clip, asked=asked, length=12, tracks=[gapped])], probes)
+    lines = re.findall(r'<polyline points="([^"]*)"', page)
+    assert [len(line.split()) for line in lines] == [2, 2]
+    (figure,) = re.findall(r"<figure class=\"line\">.*?</figure>", page, re.DOTALL)
+    assert figure.count("<circle") == 4  # the other circles are thresholds
+
+
+def test_every_table_that_scrolls_has_a_name_of_its_own(verdicts, probes):
+    names = re.findall(r'role="region" aria-label="([^"]*)"', report.page(verdicts, probes))
+    assert len(names) == len(set(names)) > 3
+
+
 # -- in a notebook ---------------------------------------------------------------------------------
 
 
@@ -183,3 +207,10 @@ def test_in_the_book_a_sentence_stands_in_its_place(scorer, monkeypatch):
     monkeypatch.setenv("SEGLIB_PLOTLYJS", "plotly.js")
     report.upload(scorer)
     assert "Run this chapter" in shown[0].data
+
+
+def test_without_ipywidgets_it_says_what_to_install(scorer, monkeypatch):
+    monkeypatch.delenv("SEGLIB_PLOTLYJS", raising=False)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    with pytest.raises(report.WidgetsMissing, match=r"pip install 'seglib\[lab\]'"):
+        report.upload(scorer)

@@ -12,7 +12,7 @@ def pictured(small, monkeypatch):
     """What would be described, in place of its descriptors: pictures by the name of the set."""
     made = {}
 
-    def kept(name, recipe, describe, made_by):
+    def kept(name, recipe, describe, beside, made_by):
         class Watching:
             detector = faces.load("mesh")
 
@@ -29,12 +29,12 @@ def pictured(small, monkeypatch):
     monkeypatch.setattr(demo, "kept", kept)
     monkeypatch.setattr(zeroshot.Descriptors, "joined", list)
     whole = demo.people("csu")
-    table = whole[whole.group < 6].reset_index(drop=True)  # whole couples, in several folds
+    table = whole[whole.group < 4].reset_index(drop=True)  # whole couples, in several folds
     monkeypatch.setattr(demo, "people", lambda dataset, seed=0: table)
 
-    def found(method, draw=0):
+    def found(method, draw=0, treated=True):
         made.clear()
-        sample = zeroshot.in_the_wild("csu", method, small, draw)
+        sample = zeroshot.in_the_wild("csu", method, small, draw, treated)
         return sample, *made.values()
 
     return found
@@ -53,6 +53,15 @@ def test_a_picture_and_its_forgery_get_one_treatment(pictured, monkeypatch, meth
     differ = [(one != other).any() for one, other in zip(real, fake, strict=True)]
     assert all(differ)
     assert all(one.shape == other.shape for one, other in zip(real, fake, strict=True))
+
+
+def test_untouched_pictures_are_the_forged_ones_as_they_are(pictured, monkeypatch):
+    monkeypatch.setattr(perturbation, "wild", lambda image, seed: pytest.fail("was treated"))
+    sample, real, fake = pictured("mismatch", treated=False)
+    looked = [zeroshot.enlarged(path, faces.load("mesh"))[0] for path in demo.people("csu").path]
+    assert all((one == other).all() for one, other in zip(real, looked, strict=True))
+    assert all((one != other).any() for one, other in zip(real, fake, strict=True))
+    assert sample.name == "csu: mismatch"
 
 
 def test_another_draw_redraws_everything(pictured):
