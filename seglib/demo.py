@@ -178,7 +178,8 @@ def kept(
     try:
         return Descriptors.load(path(recipe))
     except (FileNotFoundError, DamagedDescriptors):
-        missing = [recipe, *(one for one in beside if one != recipe and not path(one).exists())]
+        others = [one for one in beside if path(one) != path(recipe)]
+        missing = [recipe, *(one for one in others if not path(one).exists())]
         found = describe(missing)
         for one, made in zip(missing, found, strict=True):
             made.save(path(one))

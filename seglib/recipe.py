@@ -175,4 +175,14 @@ def paper() -> Recipe:
     return Recipe(mode="paper", detector="retinaface", parser="farl/lapa", backbone="dinov3-l")
 
 
+def panel() -> Recipe:
+    """The demo's recipe, but for tokens of an earlier block, as they are, and one strong penalty.
+
+    Those of the probes that come with the package. They were chosen among a dozen by the AUC on
+    real face swaps that are no part of this project; chapter 06 tells what each is worth.
+    """
+    return demo().but(layer=-4, conditioning="none", c_grid=(1e-2,))
+
+
 MODES = {"demo": demo, "paper": paper}
+STANDING = {"demo": (demo, panel), "paper": (paper,)}  # what a mode's records may be made under

@@ -142,9 +142,9 @@ def stale(origin: Result | Record) -> bool:
 
     The same weights under another name are no other decision.
     """
-    today = recipes.MODES[origin.mode]()
-    alike = today.but(backbone=SAME_WEIGHTS.get(today.backbone, today.backbone))
-    return origin.recipe not in (today.key, alike.key)
+    today = [standing() for standing in recipes.STANDING[origin.mode]]
+    alike = [one.but(backbone=SAME_WEIGHTS.get(one.backbone, one.backbone)) for one in today]
+    return origin.recipe not in [one.key for one in (*today, *alike)]
 
 
 # -- writing ----------------------------------------------------------------------------------

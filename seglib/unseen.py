@@ -75,14 +75,14 @@ def changed(axis: str, recipe: Recipe | None = None, seeds: Sequence[int] = SEED
 
     Items are all bona fide pictures and their swaps, each scored by probes of the other collection.
     """
-    recipe = recipe or zeroshot.decisions()
+    recipe = recipe or recipes.panel()
     bar = tqdm(AXES[axis].items(), axis, unit="training", leave=False)
     found = {name: _tested(training, recipe, tuple(seeds)) for name, training in bar}
     first = next(iter(found.values()))
     return replace(
         first,
         views={name: one.views[panel.OVERALL] for name, one in found.items()},
-        title=f"swaps that were not taught: {axis}",
+        title=f"faces of other people swapped: {axis}",
         seconds=sum(one.seconds for one in found.values()),
     )
 
@@ -91,15 +91,20 @@ def changed(axis: str, recipe: Recipe | None = None, seeds: Sequence[int] = SEED
 def _tested(training: Training, recipe: Recipe, seeds: tuple[int, ...]) -> Scores:
     """Scores of both collections, each by probes of the other."""
     decided = recipe.but(**dict(training.changed))
+    sources, targets = zip(*permutations(demo.DATASETS, 2), strict=True)
     both = [
         _across(_taught(source, training, decided), target, decided, seeds)
-        for source, target in permutations(demo.DATASETS, 2)
+        for source, target in zip(sources, targets, strict=True)
     ]
     sizes = [len(one.labels) for one in both]
-    groups = np.repeat(range(len(both)), sizes) * 1000 + np.concatenate([b.groups for b in both])
+    names = [
+        f"{dataset} {group}"
+        for dataset, one in zip(targets, both, strict=True)
+        for group in one.groups
+    ]
     return Scores(
         np.concatenate([one.labels for one in both]),
-        groups,
+        np.unique(names, return_inverse=True)[1],
         {panel.OVERALL: np.concatenate([one.views[panel.OVERALL] for one in both], axis=1)},
         probes=np.tile(np.repeat(range(len(both)), sizes), (len(seeds), 1)),
         items=np.concatenate([one.items for one in both]),
@@ -157,10 +162,9 @@ EXPERIMENTS: dict[str, Callable[..., Scores]] = {
 def publish() -> None:
     """Measure all of them and keep the records, as `make probes` does beside training the panel.
 
-    The descriptors take a quarter of an hour on two cores; interrupted, it goes on where it was.
+    Describing the pictures takes long; interrupted, it goes on where it was.
     """
     for name, measured in EXPERIMENTS.items():
         scores = measured()
-        # A record is of its mode's recipe; what is decided otherwise stands in `zeroshot` and here.
-        results.save(name, scores, recipes.demo(), chapter="06", folder=results.FOLDER)
+        results.save(name, scores, recipes.panel(), chapter="06", folder=results.FOLDER)
         print(f"{scores.title}\n{evaluation.verdict(scores.table(next(iter(scores.views))))}\n")

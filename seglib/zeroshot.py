@@ -2,7 +2,7 @@
 
 Bona fide pictures and their forgeries go through the same treatment of `perturbation.wild`, so
 that only the forgery tells them apart. No real deepfake is among them. `METHODS` has two face swaps
-besides, which are not trained on. Taught in chapter 08.
+besides, which the panel is not trained on. Taught in chapter 08.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seglib import demo, faces, forgery, media, mismatch, panel, perturbation, recipe
+from seglib import demo, faces, forgery, media, mismatch, panel, perturbation
+from seglib import recipe as recipes
 from seglib.demo import Sample
 from seglib.descriptors import Descriptors
 from seglib.errors import unknown_name
@@ -40,14 +41,6 @@ LIMITS = (
 )
 
 Looked = Sequence[tuple[np.ndarray, Face]]
-
-
-def decisions() -> Recipe:
-    """The demo's recipe, but for tokens of an earlier block, as they are, and one strong penalty.
-
-    These were chosen among a dozen by the AUC on real face swaps that are no part of this project.
-    """
-    return recipe.demo().but(layer=-4, conditioning="none", c_grid=(1e-2,))
 
 
 def in_the_wild(
@@ -151,7 +144,7 @@ METHODS: Mapping[str, Callable[[pd.DataFrame, Looked, Sequence], Iterator[np.nda
 
 def train(recipe: Recipe | None = None) -> Panel:
     """The demo's own probes, from all its people and the `TAUGHT` ways of forging."""
-    recipe = recipe or decisions()
+    recipe = recipe or recipes.panel()
     samples = [
         (dataset, in_the_wild(dataset, method, recipe, draw))
         for dataset in demo.DATASETS

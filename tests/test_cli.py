@@ -26,7 +26,6 @@ from seglib import (
     recipe,
     results,
     scoring,
-    zeroshot,
 )
 from seglib.cli import common
 from seglib.errors import SeglibError
@@ -196,7 +195,7 @@ def test_demo_wants_a_number_of_seeds(seeds, capsys):
 def test_demo_prints_keeps_and_draws_what_it_measures(book, tmp_path, capsys, monkeypatch):
     """Needs the real descriptors, which building the book leaves in the cache.
 
-    A few of the experiments, one of each kind: the book has just run them all.
+    A few of the experiments: the book has just run them all.
     """
     names = [*map(experiments.record_name, experiments.WITHIN[:2]), "token-counts-orl", "protocol"]
     names.insert(2, experiments.record_name(*experiments.TRANSFERS[0]))
@@ -429,6 +428,6 @@ def test_card_and_export_tell_what_was_trained(tmp_path, capsys):
 
 def test_the_demos_probes_are_those_of_its_recipe_and_networks():
     own = panel.load(scoring.OWN)
-    assert own.recipe == zeroshot.decisions()
+    assert own.recipe == recipe.panel()
     panel.check_networks(own, demo.networks(own.recipe).networks)
     assert own.card["measured"]["overall"]["auc"][1] > 0.7

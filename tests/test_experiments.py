@@ -156,7 +156,7 @@ def test_a_self_blend_shows_nobody_else():
     assert (lent[bona_fide:, 0] != lent[bona_fide:, 1]).all()
 
 
-def test_training_leaves_the_encoder_as_it_was(monkeypatch):
+def test_training_leaves_the_encoder_as_it_was(book, monkeypatch):
     assert experiments._changes_to_the_encoder(recipe.demo()) == 0
     fit = experiments.probing.fit
 

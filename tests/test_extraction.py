@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import fields, replace
 from functools import cache
@@ -572,6 +573,30 @@ def test_the_mask_names_the_face_of_a_fake_and_the_largest_that_of_a_real(
     pd.testing.assert_frame_equal(masked.loc["real"], largest.loc["real"])
 
 
+def test_the_next_pictures_are_made_while_one_is_worked_on():
+    made = []
+    source = (made.append(number) or number for number in range(9))
+    for number in extraction._ahead(source, 3):
+        wanted, waited = min(number + 3, 8), time.monotonic()
+        while made[-1] < wanted and time.monotonic() < waited + 10:
+            time.sleep(0.001)
+        assert made == list(range(wanted + 1))  # no more than three ahead
+
+
+def test_what_was_made_before_an_error_is_worked_on():
+    made = extraction._ahead((6 // (3 - number) for number in range(9)), 4)
+    assert [next(made) for _ in range(3)] == [2, 3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(made)
+
+
+def test_a_failing_consumer_leaves_no_thread_behind():
+    made = extraction._ahead(iter(range(100)), 3)
+    next(made)
+    made.close()  # as happens when its loop fails
+    assert not [one for one in threading.enumerate() if one.name.startswith("looking ahead")]
+
+
 # -- interrupted, killed, in company -------------------------------------------------------------
 
 RUN = """
@@ -604,19 +629,22 @@ def start(videos, root, small, tmp_path):
 
 # Imports take longer than the work: each run is a fork of one process that has done them.
 FORKING = """
+    import atexit
     import os
+    import signal
     import sys
     from seglib import devices
     devices.let_torchvision_import()
     from transformers.models.dinov2 import modeling_dinov2
 
-    for _ in sys.stdin:
-        if child := os.fork():
-            os.waitpid(child, 0)
-            print("ended", flush=True)
-        else:
-            print("child", os.getpid(), flush=True)
+    while sys.stdin.readline():
+        if not (child := os.fork()):
+            atexit.register(print, "over", flush=True)
             break
+        sys.stdin.readline()
+        os.kill(child, signal.SIGKILL)  # it may be over: until it is waited for, its number stays
+        os.waitpid(child, 0)
+        print("killed", flush=True)
     else:
         sys.exit()
 """
@@ -632,19 +660,13 @@ def forked(videos, small, tmp_path):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
-    def said(what):
-        return next(line for line in parent.stdout if line.startswith(what))
+    def until(*words):
+        print(file=parent.stdin, flush=True)
+        return next(line for line in parent.stdout if line.startswith(words))
 
     def begin():
-        print(file=parent.stdin, flush=True)
-        child = int(said("child").split()[1])
-        said("ready")
-
-        def kill():
-            os.kill(child, signal.SIGKILL)
-            said("ended")
-
-        return kill
+        assert until("ready", "over") == "ready\n"
+        return lambda: until("killed")
 
     yield begin
     parent.communicate()

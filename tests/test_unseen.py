@@ -1,15 +1,15 @@
 """Trained on one collection, tested on the other's swaps: made-up samples in place of faces."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from samples import made_up
 
-from seglib import demo, panel, results, unseen, zeroshot
-from seglib.recipe import demo as demo_recipe
+from seglib import demo, panel, recipe, results, trials, unseen, zeroshot
 
-RECIPE = demo_recipe().but(c_grid=(1e-2,), folds=3)
+RECIPE = recipe.demo().but(c_grid=(1e-2,), folds=3)
 EVERY = [(axis, name) for axis, trainings in unseen.AXES.items() for name in trainings]
 PEOPLE = {"orl": 12, "csu": 9}
 
@@ -22,10 +22,10 @@ def asked(monkeypatch):
     """
     seen = []
 
-    def in_the_wild(dataset, method, recipe, draw=0, treated=True):
-        seen.append((dataset, method, draw, treated, recipe))
+    def in_the_wild(dataset, method, decided, draw=0, treated=True):
+        seen.append((dataset, method, draw, treated, decided))
         lead = 0.0 if not treated else 2.0 if method == "feathered" else 4.0
-        return made_up(PEOPLE[dataset], lead=lead, seed=len(seen))
+        return replace(made_up(PEOPLE[dataset], lead=lead, seed=len(seen)), name=dataset)
 
     monkeypatch.setattr(zeroshot, "in_the_wild", in_the_wild)
     unseen._tested.cache_clear()
@@ -39,7 +39,7 @@ def test_the_first_of_each_axis_is_what_the_panel_does():
     assert unseen.OWN.taught == zeroshot.TAUGHT
     assert unseen.OWN.draws == zeroshot.DRAWS
     assert not set(unseen.TESTED) & set(zeroshot.TAUGHT)
-    own = zeroshot.decisions()
+    own = recipe.panel()
     assert (own.layer, own.c_grid, own.conditioning) == (-4, (1e-2,), "none")  # what they are named
 
 
@@ -47,11 +47,28 @@ def test_the_first_of_each_axis_is_what_the_panel_does():
 def test_every_alternative_is_another_training_and_its_name_can_stand_in_a_key(axis, name):
     others = [one for other, one in unseen.AXES[axis].items() if other != name]
     assert unseen.AXES[axis][name] not in others
-    zeroshot.decisions().but(**dict(unseen.AXES[axis][name].changed))  # a recipe there can be
+    recipe.panel().but(**dict(unseen.AXES[axis][name].changed))  # a recipe there can be
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", results.slug(name))
 
 
-def test_nobody_is_trained_on_and_tested_and_every_picture_is_scored_once(asked):
+def test_nobody_is_trained_on_and_tested(asked, monkeypatch):
+    pairs, across = [], trials.across
+
+    def watched(train, test, *rest):
+        pairs.append((train.name, test.name))
+        return across(train, test, *rest)
+
+    monkeypatch.setattr(trials, "across", watched)
+    unseen.changed("draws", RECIPE, (0,))
+    assert set(pairs) == {("orl", "csu"), ("csu", "orl")}
+
+
+def test_every_block_is_described_in_one_look():
+    layers = {dict(one.changed).get("layer", -4) for one in unseen.AXES["layer"].values()}
+    assert layers == set(zeroshot.DEPTHS)
+
+
+def test_every_picture_is_scored_once(asked):
     found = unseen.changed("taught", RECIPE, (0, 1))
     people = sum(PEOPLE.values())
     assert found.views["both"].shape == (2, 3 * 5 * people)  # bona fide, and two kinds of swaps
@@ -87,7 +104,7 @@ def test_what_tells_in_training_tells_in_the_test(asked):
 
 def test_a_changed_recipe_reaches_training_and_test(asked):
     unseen.changed("layer", RECIPE, (0,))
-    layers = {(method in unseen.TESTED, recipe.layer) for _, method, _, _, recipe in asked}
+    layers = {(method in unseen.TESTED, one.layer) for _, method, _, _, one in asked}
     assert layers == {(tested, layer) for tested in (True, False) for layer in (-1, -7)}
 
 
