@@ -61,6 +61,7 @@ def test_a_page_needs_nothing_else(verdicts, probes):
     assert found.links
     assert all(link.startswith("data:image/") for link in found.links)
     assert not re.search(r"url\(|@import|https?://", page)
+    assert found.names.count("main") == found.names.count("h1") == 1  # where a reader's eyes begin
     assert found.names.count("svg") > 6  # a bar for each part of each face, and a timeline
 
 
