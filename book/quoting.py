@@ -198,7 +198,7 @@ class Quoting:
 
 def _stale(origin: Result | Record) -> str:
     return (f"made by recipe {origin.recipe}, but mode {origin.mode} is "
-            f"{recipe.MODES[origin.mode]().key} now; run `make results`")  # fmt: skip
+            f"{results.standing(origin.mode)} now; run `make results`")  # fmt: skip
 
 
 class ResultRole(Quoting, SphinxRole):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +76,16 @@ class Sample:
     labels: np.ndarray
     groups: np.ndarray
     items: np.ndarray
+
+    @classmethod
+    def joined(cls, samples: Sequence[Sample]) -> Sample:
+        """Several, one behind the other, by the first one's name: equal groups are one group."""
+        arrays = ("labels", "groups", "items")
+        return replace(
+            samples[0],
+            descriptors=Descriptors.joined(one.descriptors for one in samples),
+            **{name: np.concatenate([vars(one)[name] for one in samples]) for name in arrays},
+        )
 
 
 def people(dataset: str, seed: int = 0) -> pd.DataFrame:

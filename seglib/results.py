@@ -142,9 +142,14 @@ def stale(origin: Result | Record) -> bool:
 
     The same weights under another name are no other decision.
     """
-    today = [standing() for standing in recipes.STANDING[origin.mode]]
+    today = [decisions() for decisions in recipes.STANDING[origin.mode]]
     alike = [one.but(backbone=SAME_WEIGHTS.get(one.backbone, one.backbone)) for one in today]
     return origin.recipe not in [one.key for one in (*today, *alike)]
+
+
+def standing(mode: str) -> str:
+    """The keys of the recipes that a mode's records may be made under today, in words."""
+    return " or ".join(decisions().key for decisions in recipes.STANDING[mode])
 
 
 # -- writing ----------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from seglib import demo, evaluation, panel, results, trials, zeroshot
 from seglib import recipe as recipes
 from seglib.demo import Sample
-from seglib.descriptors import Descriptors
 from seglib.evaluation import Scores
 from seglib.probing import SEEDS
 from seglib.recipe import Recipe
@@ -91,65 +90,43 @@ def changed(axis: str, recipe: Recipe | None = None, seeds: Sequence[int] = SEED
 def _tested(training: Training, recipe: Recipe, seeds: tuple[int, ...]) -> Scores:
     """Scores of both collections, each by probes of the other."""
     decided = recipe.but(**dict(training.changed))
-    sources, targets = zip(*permutations(demo.DATASETS, 2), strict=True)
     both = [
         _across(_taught(source, training, decided), target, decided, seeds)
-        for source, target in zip(sources, targets, strict=True)
+        for source, target in permutations(demo.DATASETS, 2)
     ]
-    sizes = [len(one.labels) for one in both]
-    names = [
-        f"{dataset} {group}"
-        for dataset, one in zip(targets, both, strict=True)
-        for group in one.groups
-    ]
+    names = ("labels", "groups", "items", "methods")
+    scores = [one.views[panel.OVERALL] for one in both]
     return Scores(
-        np.concatenate([one.labels for one in both]),
-        np.unique(names, return_inverse=True)[1],
-        {panel.OVERALL: np.concatenate([one.views[panel.OVERALL] for one in both], axis=1)},
-        probes=np.tile(np.repeat(range(len(both)), sizes), (len(seeds), 1)),
-        items=np.concatenate([one.items for one in both]),
-        methods=np.concatenate([one.methods for one in both]),
+        **{name: np.concatenate([vars(one)[name] for one in both]) for name in names},
+        views={panel.OVERALL: np.hstack(scores)},
+        probes=np.hstack([np.full(one.shape, probe) for probe, one in enumerate(scores)]),
         seconds=sum(one.seconds for one in both),
     )
 
 
 def _taught(dataset: str, training: Training, recipe: Recipe) -> Sample:
     """All that is learned from."""
-    return _joined(
-        [
-            zeroshot.in_the_wild(dataset, method, recipe, draw, training.treated)
-            for method, draw in product(training.taught, range(training.draws))
-        ]
+    made = product(training.taught, range(training.draws))
+    return Sample.joined(
+        [zeroshot.in_the_wild(dataset, how, recipe, draw, training.treated) for how, draw in made]
     )
 
 
 def _across(train: Sample, target: str, recipe: Recipe, seeds: Sequence[int]) -> Scores:
     """The parts' mean log-odds for the bona fide pictures of a collection and for its swaps."""
     several = [zeroshot.in_the_wild(target, method, recipe) for method in TESTED]
-    test = _joined(several)
+    test = Sample.joined(several)
     found = trials.across(train, test, panel.PARTS, recipe, seeds)
     methods = np.repeat(TESTED, [len(one.labels) for one in several])
-    once = (test.labels == 1) | (methods == TESTED[0])  # bona fide pictures are there each time
-    fake = test.labels[once] == 1
-    return replace(
-        found,
-        labels=test.labels[once],
-        groups=test.groups[once],
-        views={panel.OVERALL: panel.together(list(found.views.values()))[:, once]},
-        items=np.array([f"{target}/{one}" for one in test.items])[once],
-        methods=np.where(fake, methods[once], ""),
-        thresholds={},
-    )
-
-
-def _joined(samples: Sequence[Sample]) -> Sample:
-    """Samples of one collection, one behind the other."""
-    return replace(
-        samples[0],
-        descriptors=Descriptors.joined([one.descriptors for one in samples]),
-        labels=np.concatenate([one.labels for one in samples]),
-        groups=np.concatenate([one.groups for one in samples]),
-        items=np.concatenate([one.items for one in samples]),
+    fake = test.labels == 1
+    once = fake | (methods == TESTED[0])  # bona fide pictures are there each time
+    return Scores(
+        test.labels[once],
+        test.groups[once],
+        {panel.OVERALL: panel.together(list(found.views.values()))[:, once]},
+        items=test.items[once],
+        methods=np.where(fake, methods, "")[once],
+        seconds=found.seconds,
     )
 
 

@@ -254,9 +254,10 @@ def _quotes(project: Path, found: Mapping[str, Result], ledger: Sequence[Claim])
             problems.append(f"{place}: {error}")
             continue
         if result.stale:
-            today = recipes.MODES[result.mode]().key
+            today = results.standing(result.mode)
             problems.append(f"{place}: {key} is stale: found the recipe {result.recipe}; expected "
-                            f"{today}, that of its mode today. Run `make results`.")  # fmt: skip
+                            f"{today}, of its mode today. Run `make results`; "
+                            "what that leaves as it is, `make probes` measures.")  # fmt: skip
     return Check("quotes on pages", len(quotes), tuple(problems))
 
 

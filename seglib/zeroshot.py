@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -48,6 +49,8 @@ def in_the_wild(
 ) -> Sample:
     """Bona fide pictures, and of each a forgery that got the same treatment.
 
+    Groups and items have the collection in their names, so that several can be joined.
+
     Parameters
     ----------
     dataset : of `demo.DATASETS`
@@ -61,19 +64,21 @@ def in_the_wild(
         raise unknown_name("method", method, METHODS)
     table = demo.people(dataset, recipe.seed)
     both = (_described(dataset, one, recipe, draw, treated) for one in ("bona fide", method))
-    items = [f"{row.person}/{row.path.stem}" for row in table.itertuples()]
+    items = [f"{dataset}/{row.person}/{row.path.stem}" for row in table.itertuples()]
     return Sample(
         f"{dataset}: {method}{', in the wild' if treated else ''}",
         "face",
         Descriptors.joined(both),
         np.repeat([0, 1], len(table)),
-        np.tile(table.group, 2),
+        np.tile([f"{dataset} {group}" for group in table.group], 2),
         np.array([*items, *(f"{item} forged" for item in items)]),
     )
 
 
 def _described(dataset: str, method: str, recipe: Recipe, draw: int, treated: bool) -> Descriptors:
     table = demo.people(dataset, recipe.seed)
+    if not treated and method not in METHODS:
+        draw = 0  # nothing about them is drawn
 
     def pictures(detector: Detector) -> Iterator[np.ndarray]:
         seen = [enlarged(path, detector) for path in table.path]
@@ -145,20 +150,10 @@ METHODS: Mapping[str, Callable[[pd.DataFrame, Looked, Sequence], Iterator[np.nda
 def train(recipe: Recipe | None = None) -> Panel:
     """The demo's own probes, from all its people and the `TAUGHT` ways of forging."""
     recipe = recipe or recipes.panel()
-    samples = [
-        (dataset, in_the_wild(dataset, method, recipe, draw))
-        for dataset in demo.DATASETS
-        for method in TAUGHT
-        for draw in range(DRAWS)
-    ]
-    views = {
-        part: np.concatenate([one.descriptors.view(part) for _, one in samples])
-        for part in panel.PARTS
-    }
-    labels = np.concatenate([one.labels for _, one in samples])
-    names = [[f"{dataset} {group}" for group in one.groups] for dataset, one in samples]
-    groups = np.unique(np.concatenate(names), return_inverse=True)[1]
-    pictures = (labels == 0).sum() // DRAWS // len(TAUGHT)
+    made = product(demo.DATASETS, TAUGHT, range(DRAWS))
+    learned = Sample.joined([in_the_wild(data, how, recipe, draw) for data, how, draw in made])
+    views = {part: learned.descriptors.view(part) for part in panel.PARTS}
+    pictures = (learned.labels == 0).sum() // DRAWS // len(TAUGHT)
     people = sum(demo.people(dataset).person.nunique() for dataset in demo.DATASETS)
     card = {
         "what": "Linear probes on tokens of a frozen DINOv2-S/14, one a face part, and their "
@@ -172,4 +167,4 @@ def train(recipe: Recipe | None = None) -> Panel:
         "are for research, with credit: what was learned from them is for teaching and research.",
         "networks": demo.networks(recipe).networks,
     }
-    return panel.fit(views, labels, groups, recipe, card)
+    return panel.fit(views, learned.labels, learned.groups, recipe, card)

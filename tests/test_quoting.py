@@ -274,7 +274,8 @@ def test_a_stale_result_is_a_warning(tmp_path):
     write(tmp_path, PAGES)
     publish(tmp_path / "results", decisions=recipe.demo().but(folds=4))
     _, told = build(tmp_path)
-    now, then = recipe.demo().key, recipe.demo().but(folds=4).key
+    now = f"{recipe.demo().key} or {recipe.panel().key}"
+    then = recipe.demo().but(folds=4).key
     why = f"is stale: made by recipe {then}, but mode demo is {now} now; run `make results`"
     assert f"intro.md:3: WARNING: {MOUTH} {why}" in told
     assert re.search(rf"01_one\.ipynb:\d+: WARNING: {re.escape(f'{MOUTH} {why}')}", told)

@@ -25,7 +25,9 @@ def asked(monkeypatch):
     def in_the_wild(dataset, method, decided, draw=0, treated=True):
         seen.append((dataset, method, draw, treated, decided))
         lead = 0.0 if not treated else 2.0 if method == "feathered" else 4.0
-        return replace(made_up(PEOPLE[dataset], lead=lead, seed=len(seen)), name=dataset)
+        made = made_up(PEOPLE[dataset], lead=lead, seed=len(seen))
+        groups, items = ([f"{dataset}/{one}" for one in row] for row in (made.groups, made.items))
+        return replace(made, name=dataset, groups=np.array(groups), items=np.array(items))
 
     monkeypatch.setattr(zeroshot, "in_the_wild", in_the_wild)
     unseen._tested.cache_clear()
@@ -64,7 +66,10 @@ def test_nobody_is_trained_on_and_tested(asked, monkeypatch):
 
 
 def test_every_block_is_described_in_one_look():
-    layers = {dict(one.changed).get("layer", -4) for one in unseen.AXES["layer"].values()}
+    layers = {
+        dict(one.changed).get("layer", recipe.panel().layer)
+        for one in unseen.AXES["layer"].values()
+    }
     assert layers == set(zeroshot.DEPTHS)
 
 

@@ -1,7 +1,10 @@
 """Sets in the wild: pairs under one treatment, strangers' eigenfaces, what a panel learns from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from samples import made_up
 
 from seglib import demo, faces, mismatch, panel, perturbation, zeroshot
 from seglib.errors import UnknownName
@@ -62,6 +65,9 @@ def test_untouched_pictures_are_the_forged_ones_as_they_are(pictured, monkeypatc
     assert all((one == other).all() for one, other in zip(real, looked, strict=True))
     assert all((one != other).any() for one, other in zip(real, fake, strict=True))
     assert sample.name == "csu: mismatch"
+    _, again, other = pictured("mismatch", draw=1, treated=False)
+    assert all((one == two).all() for one, two in zip(real, again, strict=True))
+    assert any((one != two).any() for one, two in zip(fake, other, strict=True))
 
 
 def test_another_draw_redraws_everything(pictured):
@@ -114,21 +120,17 @@ def test_the_panel_is_trained_on_the_taught_and_nothing_else(small, monkeypatch)
 
     def sample(dataset, method, recipe, draw):
         asked.append((dataset, method, draw))
-        rng = np.random.default_rng(len(asked))
-        labels, groups = np.repeat([0, 1], 40), np.tile(np.arange(20).repeat(2), 2)
-
-        class Made:
-            @staticmethod
-            def view(part):
-                return rng.normal(size=(80, 32)) + labels[:, None]
-
-        return demo.Sample("", "face", Made, labels, groups, np.arange(80))
+        made = made_up(people=20, each=2, seed=len(asked))
+        return replace(made, groups=np.array([f"{dataset} {group}" for group in made.groups]))
 
     monkeypatch.setattr(zeroshot, "in_the_wild", sample)
-    monkeypatch.setattr(panel, "DRAWS", 2)
+    fit, learned = panel.fit, []
+    monkeypatch.setattr(panel, "fit", lambda *given: learned.append(given[2]) or fit(*given, 2))
     found = zeroshot.train(small)
     assert {method for _, method, _ in asked} == set(zeroshot.TAUGHT)
     assert {dataset for dataset, *_ in asked} == set(demo.DATASETS)
     assert "No real deepfake was seen" in found.card["training"]
     assert "80 photographs, each treated 2 times and forged 2 times each" in found.card["training"]
     assert found.card["limits"] == zeroshot.LIMITS
+    assert len(learned) == 1
+    assert len(set(learned[0])) == 2 * 20  # couples of two collections stay apart
