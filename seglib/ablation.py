@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from seglib import demo, evaluation, probing, trials
+from seglib import demo, evaluation, probing, training, trials
 from seglib.demo import Sample
 from seglib.evaluation import Scores
-from seglib.probing import SEEDS, HeldOut
 from seglib.recipe import CHOICES, Recipe
+from seglib.training import SEEDS, HeldOut
 
 FORGED = ("orl", "mouth", "poisson")
 # Two axes take another look at every picture, which takes minutes: they are measured on the
@@ -95,19 +95,19 @@ def fewer_people(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
 
 
 def learned_from(couples: int, sample: Sample, recipe: Recipe, seeds: Sequence[int]) -> HeldOut:
-    """As `probing.out_of_fold`, but each probe learns from so many of its training groups only.
+    """As `training.out_of_fold`, but each probe learns from so many of its training groups only.
 
     They are drawn anew for every seed and fold, fewer of them a part of more.
     """
     labels, groups, rows = sample.labels, sample.groups, sample.descriptors.view("mouth")
-    folds = probing.outer_folds(labels, groups, recipe, seeds)
+    folds = training.outer_folds(labels, groups, recipe, seeds)
     scores, thresholds = np.full(folds.shape, np.nan), np.zeros((len(seeds), recipe.folds))
     for place in np.ndindex(thresholds.shape):
         row, fold = place
         test = folds[row] == fold
         rng = np.random.default_rng((recipe.seed, seeds[row], fold))
         known = np.isin(groups, rng.permutation(np.unique(groups[~test]))[:couples])
-        probe = probing.fit(rows[known], labels[known], groups[known], recipe, seeds[row])
+        probe = training.fit(rows[known], labels[known], groups[known], recipe, seeds[row])
         scores[row, test] = probing.score(probe, rows[test])
         thresholds[place] = probe.threshold
     return HeldOut(scores, folds, thresholds)

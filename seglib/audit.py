@@ -25,8 +25,8 @@ from seglib import (
     localisation,
     media,
     metrics,
-    probing,
     regions,
+    training,
     trials,
 )
 from seglib.counterfactual import CHANGES
@@ -417,14 +417,14 @@ def _hottest(heat: np.ndarray, parts: np.ndarray) -> np.ndarray:
 def _saliency(recipe: Recipe, crops: Sequence[Crop], groups: np.ndarray) -> np.ndarray:
     """Gradients of probes on all patches that never met the person, ``(B, gh, gw)``; one seed."""
     known, extractor = case(recipe), demo.networks(recipe)
-    folds = probing.outer_folds(known.labels, known.groups, recipe, [recipe.seed])[0]
+    folds = training.outer_folds(known.labels, known.groups, recipe, [recipe.seed])[0]
     tested_in = dict(zip(known.groups, folds, strict=True))
     whose = np.array([tested_in[group] for group in groups])
     heat = np.empty((len(crops), *extractor.backbone.grid(crops)), np.float32)
     bar = tqdm(total=len(crops), desc="saliency", unit="picture", leave=False)
     for fold in np.unique(whose):
         rows, there = folds != fold, np.flatnonzero(whose == fold)
-        probe = probing.fit(
+        probe = training.fit(
             known.views["all"][rows], known.labels[rows], known.groups[rows], recipe, recipe.seed
         )
         for some in np.array_split(there, -(-len(there) // extractor.batch)):

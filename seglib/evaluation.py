@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from seglib import items, manifest, metrics, probing
+from seglib import items, manifest, metrics, probing, training
 from seglib.errors import SeglibError
 from seglib.probing import Probe
 from seglib.recipe import Recipe
@@ -171,11 +171,11 @@ def train(
     """Probes on one view of the frames of a manifest's ``train`` split.
 
     One probe on all of it; or, for several seeds, one a seed, each of which leaves another part
-    of the people out (`probing.fit_seeds`).
+    of the people out (`training.fit_seeds`).
 
     Raises
     ------
-    NoTraining, seglib.store.NotExtracted, seglib.probing.TooFewGroups
+    NoTraining, seglib.store.NotExtracted, seglib.training.TooFewGroups
     """
     rows = table[table.split == "train"].set_index("video_uid")
     if rows.label.nunique() < 2:
@@ -188,8 +188,8 @@ def train(
     seen, uids = rows.loc[frames.video_uid], frames.video_uid.to_numpy()
     case = values, seen.label.to_numpy(), seen.group.to_numpy(), recipe
     if seeds:
-        return probing.fit_seeds(*case, seeds, videos=uids)
-    return (probing.fit(*case, recipe.seed, videos=uids),)
+        return training.fit_seeds(*case, seeds, videos=uids)
+    return (training.fit(*case, recipe.seed, videos=uids),)
 
 
 @dataclass(frozen=True)

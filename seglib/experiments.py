@@ -16,14 +16,14 @@ from joblib import Parallel, delayed
 from scipy import special, stats
 from tqdm import tqdm
 
-from seglib import ablation, audit, demo, media, probing, simulation, trials
+from seglib import ablation, audit, demo, media, simulation, training, trials
 from seglib.demo import Sample
 from seglib.errors import unknown_name
 from seglib.evaluation import Scores
 from seglib.extraction import Extractor
 from seglib.metrics import Interval
-from seglib.probing import SEEDS
 from seglib.recipe import Recipe
+from seglib.training import SEEDS
 
 SETS = 1000  # simulated data sets: a share of them has a standard error of 0.7 points near 95 %
 CERTAIN = 1 - 2**-25  # stands for 1; single precision, in which it is kept, ends before this
@@ -119,7 +119,7 @@ def _on_both_sides(recipe: Recipe, seeds: Sequence[int]) -> int:
     for names in dict.fromkeys([*WITHIN, *audited]):
         here, shown = demo.sample(*names, recipe), _shown(names, recipe)
         dealt = {*seeds, *audit.SEEDS} if names in audited else seeds
-        for folds in probing.outer_folds(here.labels, here.groups, recipe, sorted(dealt)):
+        for folds in training.outer_folds(here.labels, here.groups, recipe, sorted(dealt)):
             for fold in np.unique(folds):
                 learned, tested = shown[folds != fold], shown[folds == fold]
                 both += len(np.intersect1d(learned, tested))
@@ -134,7 +134,7 @@ def _changes_to_the_encoder(recipe: Recipe) -> int:
     weights = chain.backbone.model.state_dict()
     before = {name: values.clone() for name, values in weights.items()}
     chain([media.read_image(demo.people(WITHIN[0][0], recipe.seed).path.iloc[0])])
-    probing.fit(here.descriptors.view(here.part), here.labels, here.groups, recipe)
+    training.fit(here.descriptors.view(here.part), here.labels, here.groups, recipe)
     return sum(int((before[name] != values).sum()) for name, values in weights.items())
 
 

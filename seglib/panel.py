@@ -11,14 +11,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
-from seglib import files, novelty, probing
+from seglib import files, probing
 from seglib.descriptors import Descriptors
 from seglib.errors import SeglibError
 from seglib.novelty import Reference
@@ -27,7 +27,6 @@ from seglib.recipe import Recipe
 
 PARTS = ("mouth", "eyes", "brows", "nose", "skin")
 OVERALL = "overall"
-DRAWS = 40  # probes trained on redrawn people, of each part
 QUORUM = 0.5  # together they speak where more than this share of them does
 FORMAT = 1
 CARD, REFERENCES = "panel.json", "references.safetensors"
@@ -55,7 +54,7 @@ class Panel:
     """Probes by part, the first trained on everybody and the others on redrawn people.
 
     references by part; a panel without them has none. combination is None for a single part.
-    card: what only the maker knows, see `fit`.
+    card: what only the maker knows, see `seglib.stacking`.
     """
 
     recipe: Recipe
@@ -122,95 +121,12 @@ class Panel:
         return found
 
 
-def fit(
-    views: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    groups: np.ndarray,
-    recipe: Recipe,
-    card: dict,
-    draws: int = DRAWS,
-) -> Panel:
-    """Train on everybody, and measure on people held out.
-
-    Parameters
-    ----------
-    views : mapping of (N, W) float
-        Descriptors of each part.
-    labels : (N,) of 0 (bona fide) and 1 (fake)
-    groups : (N,)
-    recipe : Recipe
-        What the descriptors were made by, and how to train.
-    card : dict
-        Networks, and where the pictures come from. Added are ``measured``: of each part, and of
-        all together, AUC and false-positive rate at the threshold, each with its interval.
-    """
-    probes, references, held_out, distances = {}, {}, {}, []
-    for part, rows in views.items():
-        probe = probing.fit(rows, labels, groups, recipe)
-        more = probing.redrawn(probe, rows, labels, groups, draws, recipe.seed)
-        probes[part] = (probe, *more)
-        references[part], held_out_distances = novelty.fit(rows, groups)
-        distances.append(held_out_distances)
-        held_out[part] = probing.out_of_fold(rows, labels, groups, recipe, (recipe.seed,))
-    judged = {part: (one.scores[0], _cuts(one)) for part, one in held_out.items()}
-    folds = next(iter(held_out.values())).folds[0]
-    combination = None
-    if len(views) > 1:
-        mean = together([scores for scores, _ in judged.values()])
-        limit = novelty.usual(together(distances))
-        combination = replace(_combined(mean, labels), limit=limit)
-        judged[OVERALL] = _cross_fitted(mean, labels, folds)
-    measured = {name: _measured(*one, labels, groups, folds) for name, one in judged.items()}
-    card = card | {"redrawn": draws, "measured": measured}
-    return Panel(recipe, probes, references, combination, card)
-
-
 def together(parts: Sequence[np.ndarray]) -> np.ndarray:
     """The mean of those parts that speak, NaN where too few do."""
     stacked = np.stack(parts)
     speak = ~np.isnan(stacked)
     mean = np.where(speak, stacked, 0).sum(0) / speak.sum(0).clip(1)
     return np.where(speak.mean(0) > QUORUM, mean, np.nan)
-
-
-def _combined(mean: np.ndarray, labels: np.ndarray) -> Combination:
-    seen = ~np.isnan(mean)
-    slope, offset = probing.calibration(labels[seen], mean[seen])
-    threshold = probing.best_threshold(labels[seen], slope * mean[seen] + offset)
-    return Combination(slope, offset, threshold)
-
-
-def _cross_fitted(
-    mean: np.ndarray, labels: np.ndarray, folds: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and thresholds of combinations that were learned on the other folds."""
-    scores, cuts = np.full(len(mean), np.nan), np.full(len(mean), np.nan)
-    for fold in np.unique(folds):
-        test = folds == fold
-        learned = _combined(mean[~test], labels[~test])
-        scores[test] = learned.slope * mean[test] + learned.offset
-        cuts[test] = learned.threshold
-    return scores, cuts
-
-
-def _cuts(one: probing.HeldOut) -> np.ndarray:
-    """The threshold that was in force for each item, ``(N,)``."""
-    return one.thresholds[0][one.folds[0]]
-
-
-def _measured(
-    scores: np.ndarray, cuts: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: np.ndarray
-) -> dict[str, list[float]]:
-    """AUC and false-positive rate with their intervals."""
-    from seglib import metrics  # only who trains waits for SciPy's statistics
-
-    real = labels == 0
-    called = np.where(np.isnan(scores), np.nan, scores > cuts)[real]
-    found = {
-        "auc": metrics.auc(labels, scores, groups, probes=folds, abstained="dropped"),
-        "false_positive_rate": metrics.mean(called, groups[real], abstained="dropped"),
-    }
-    return {name: [one.value, one.low, one.high] for name, one in found.items()}
 
 
 def check_networks(panel: Panel, networks: Mapping) -> None:
@@ -311,7 +227,7 @@ def _check(probes: Mapping[str, tuple[Probe, ...]], references: Mapping[str, Ref
     if len(set(counts.values())) > 1:
         raise ValueError(f"its parts have {counts} probes, where as many of each are expected")
     for part, one in references.items():
-        width = probes[part][0].pipeline[-1].n_features_in_
+        width = probes[part][0].width
         if one.precision.shape != (width, width) or one.centre.shape != (width,):
             raise ValueError(f"the reference of {part} is of {one.centre.shape}, not of ({width},)")
 

@@ -13,11 +13,11 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from seglib import probing
+from seglib import probing, training
 from seglib.demo import Sample
 from seglib.evaluation import Scores
-from seglib.probing import SEEDS
 from seglib.recipe import Recipe
+from seglib.training import SEEDS
 
 
 def within(
@@ -45,7 +45,7 @@ def held_out(
     views : mapping of (N, W)
         By name; rows of NaN where there is no descriptor.
     learned : (N,) bool, optional
-        Which items may be learned from, see `probing.out_of_fold`. Default: all.
+        Which items may be learned from, see `training.out_of_fold`. Default: all.
     decided : mapping of Recipe, optional
         For views whose probes are trained by another recipe.
     """
@@ -54,7 +54,7 @@ def held_out(
         (rows, sample.labels, sample.groups, decided.get(view, recipe), seeds, learned)
         for view, rows in views.items()
     ]
-    found = _at_once(probing.out_of_fold, cases, sample.name)
+    found = _at_once(training.out_of_fold, cases, sample.name)
     held = dict(zip(views, found, strict=True))
     return Scores(
         sample.labels,
@@ -80,7 +80,7 @@ def across(
     title = f"{train.name} → {test.name}"
     known = train.labels, train.groups, recipe, seeds
     cases = [(train.descriptors.view(view), *known) for view in views]
-    fitted = _at_once(probing.fit_seeds, cases, title)
+    fitted = _at_once(training.fit_seeds, cases, title)
     for view, probes in zip(views, fitted, strict=True):
         unseen = test.descriptors.view(view)
         scores[view] = np.stack([probing.score(probe, unseen) for probe in probes])

@@ -19,8 +19,8 @@ from seglib import demo, evaluation, panel, results, trials, zeroshot
 from seglib import recipe as recipes
 from seglib.demo import Sample
 from seglib.evaluation import Scores
-from seglib.probing import SEEDS
 from seglib.recipe import Recipe
+from seglib.training import SEEDS
 
 TESTED = ("poisson", "feathered")  # whole faces, in two blends
 

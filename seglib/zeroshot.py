@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seglib import demo, faces, forgery, media, mismatch, panel, perturbation
+from seglib import demo, faces, forgery, media, mismatch, panel, perturbation, stacking
 from seglib import recipe as recipes
 from seglib.demo import Sample
 from seglib.descriptors import Descriptors
@@ -167,4 +167,4 @@ def train(recipe: Recipe | None = None) -> Panel:
         "are for research, with credit: what was learned from them is for teaching and research.",
         "networks": demo.networks(recipe).networks,
     }
-    return panel.fit(views, learned.labels, learned.groups, recipe, card)
+    return stacking.fit(views, learned.labels, learned.groups, recipe, card)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from seglib import assets, demo, devices, panel, recipe
+from seglib import assets, demo, devices, panel, recipe, stacking
 
 ROOT = Path(__file__).parent.parent
 BUILD = pytest.StashKey()  # the folder and the process that builds the book into it
@@ -116,7 +116,7 @@ def probes(small):
     decided = small.but(input_size=small.crop_size)  # fine enough for patches of the eyes
     networks = demo.networks(decided).networks
     card = {"networks": networks, "training": "noise"}
-    found = panel.fit(views, labels, groups, decided, card, 24)
+    found = stacking.fit(views, labels, groups, decided, card, 24)
     # Their references come from noise: given room, so that no face lies outside.
     wide = {part: replace(one, limit=one.limit * 1e4) for part, one in found.references.items()}
     return replace(found, references=wide)

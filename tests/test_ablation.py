@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from samples import made_up
 
-from seglib import ablation, demo, probing, recipe, results, trials
+from seglib import ablation, demo, recipe, results, training, trials
 
 RECIPE = recipe.demo().but(c_grid=(1e-2, 1.0), folds=3)
 EVERY = [(axis, name) for axis in ablation.AXES for name in ablation.AXES[axis]]
@@ -105,7 +105,7 @@ def test_each_alternative_is_probed_on_its_own_descriptors(asked):
 def test_all_alternatives_are_tested_in_the_same_folds(asked):
     found = ablation.changed("layer", RECIPE, (0, 1))
     sample = made_up()
-    folds = probing.outer_folds(sample.labels, sample.groups, RECIPE, (0, 1))
+    folds = training.outer_folds(sample.labels, sample.groups, RECIPE, (0, 1))
     np.testing.assert_array_equal(found.probes, folds)
     for name, rows in (("block 12", made_up()), ("block 9", made_up(lead=0.5))):
         alone = trials.within(rows, ["mouth"], RECIPE, (0, 1))
@@ -150,7 +150,7 @@ def test_the_recipes_own_choice_is_probed_once_for_all_axes(asked, monkeypatch):
 def test_a_probe_that_may_learn_from_everyone_is_the_standard_one():
     sample = made_up(lead=1.0)
     case = sample.descriptors.view("mouth"), sample.labels, sample.groups, RECIPE, (0, 1)
-    ours, theirs = ablation.learned_from(8, sample, RECIPE, (0, 1)), probing.out_of_fold(*case)
+    ours, theirs = ablation.learned_from(8, sample, RECIPE, (0, 1)), training.out_of_fold(*case)
     for name in ("scores", "folds", "thresholds"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
 
@@ -158,13 +158,13 @@ def test_a_probe_that_may_learn_from_everyone_is_the_standard_one():
 def test_a_learning_curve_leaves_couples_out_of_training_and_nobody_out_of_the_test(
     asked, monkeypatch
 ):
-    learned, fit = [], probing.fit
+    learned, fit = [], training.fit
 
     def spy(rows, labels, groups, *rest):
         learned.append((set(groups), set(labels)))
         return fit(rows, labels, groups, *rest)
 
-    monkeypatch.setattr(probing, "fit", spy)
+    monkeypatch.setattr(training, "fit", spy)
     monkeypatch.setattr(ablation, "COUPLES", (5, 3))
     found = ablation.fewer_people(RECIPE, range(2))
     assert list(found.views) == ["all couples", "5 couples", "3 couples"]

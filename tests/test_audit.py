@@ -17,9 +17,9 @@ from seglib import (
     localisation,
     media,
     parsing,
-    probing,
     recipe,
     regions,
+    training,
 )
 from seglib.audit import FORGED, PARTS, Case
 from seglib.counterfactual import CHANGES, SUBSTITUTES
@@ -709,7 +709,7 @@ def test_the_overlap_takes_as_many_patches_as_the_forged_part_has(
 
 def test_saliency_is_that_of_a_probe_that_never_met_the_person(known, monkeypatch):
     monkeypatch.setattr(demo, "networks", lambda recipe: chain(grid=(2, 2)))
-    learned, fit = [], probing.fit
+    learned, fit = [], training.fit
 
     def spy(rows, labels, groups, *rest):
         found = fit(rows, labels, groups, *rest)
@@ -722,7 +722,7 @@ def test_saliency_is_that_of_a_probe_that_never_met_the_person(known, monkeypatc
         assert not {group for group, _ in pixels} & whose
         return np.array([np.full((2, 2), mark) for _, mark in pixels])
 
-    monkeypatch.setattr(probing, "fit", spy)
+    monkeypatch.setattr(training, "fit", spy)
     monkeypatch.setattr(audit.localisation, "saliency", saliency)
     groups = np.array([*range(PEOPLE)] * 3)
     pictures = [(group, mark) for mark, group in enumerate(groups)]

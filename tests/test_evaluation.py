@@ -68,7 +68,7 @@ def test_a_videos_score_is_the_mean_of_its_frames_log_odds(filled):
     expected = probing.score(probe, values).mean()
     assert found.videos[0, uids.index("B2")] == pytest.approx(expected)
     assert np.flatnonzero(np.isnan(found.videos[0])).tolist() == [uids.index("A7")]
-    logits = probe.pipeline.decision_function(values.astype(float))
+    logits = probe.logits(values)
     assert probe.slope * logits.mean() + probe.offset == pytest.approx(expected)
     assert found.thresholds.tolist() == [[probe.threshold]]
     assert found.frames[0].tolist() == np.repeat(uids, 3).tolist()
@@ -88,7 +88,7 @@ def test_several_seeds_leave_other_people_out(filled):
     assert len(probes) == 3
     assert found.videos.shape == (3, 24)
     assert found.thresholds.shape == (3, 1)
-    weights = [probe.pipeline[-1].coef_ for probe in probes]
+    weights = [probe.weight for probe in probes]
     assert not np.allclose(weights[0], weights[1])
 
 
@@ -98,7 +98,7 @@ def test_a_probe_learns_from_the_training_split_alone(filled):
     flipped = table.assign(label=table.label.where(table.split == "train", 1 - table.label))
     for other in (flipped, table[table.split == "train"]):
         (again,) = evaluation.train(other, store, "mouth", RECIPE)
-        np.testing.assert_array_equal(probe.pipeline[-1].coef_, again.pipeline[-1].coef_)
+        np.testing.assert_array_equal(probe.weight, again.weight)
         assert (again.slope, again.threshold) == (probe.slope, probe.threshold)
 
 

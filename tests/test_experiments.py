@@ -119,9 +119,9 @@ def test_nobody_is_on_both_sides_of_any_split(book):
 def test_a_leak_of_people_is_counted(book, monkeypatch):
     """Folds by picture; and a transfer to the very people it was trained on."""
     monkeypatch.setattr(experiments, "TRANSFERS", ())
-    folds = experiments.probing.outer_folds
+    folds = experiments.training.outer_folds
     monkeypatch.setattr(
-        experiments.probing,
+        experiments.training,
         "outer_folds",
         lambda labels, groups, *rest: folds(labels, np.arange(len(labels)), *rest),
     )
@@ -136,14 +136,14 @@ def test_a_leak_in_the_audit_alone_counts_too(book, monkeypatch):
     """Also under a seed that only the audit has."""
     monkeypatch.setattr(experiments, "WITHIN", ())
     monkeypatch.setattr(experiments, "TRANSFERS", ())
-    folds = experiments.probing.outer_folds
+    folds = experiments.training.outer_folds
 
     def leak(labels, groups, recipe, seeds):
         everyone, last = folds(labels, groups, recipe, seeds), list(seeds).index(4)
         everyone[last] = np.arange(len(labels)) % recipe.folds
         return everyone
 
-    monkeypatch.setattr(experiments.probing, "outer_folds", leak)
+    monkeypatch.setattr(experiments.training, "outer_folds", leak)
     assert experiments._on_both_sides(recipe.demo(), seeds=(0,)) == 3 * 5 * 40  # parts, folds
 
 
@@ -158,7 +158,7 @@ def test_a_self_blend_shows_nobody_else():
 
 def test_training_leaves_the_encoder_as_it_was(book, monkeypatch):
     assert experiments._changes_to_the_encoder(recipe.demo()) == 0
-    fit = experiments.probing.fit
+    fit = experiments.training.fit
 
     def spoil(*case, **options):
         chains[0].backbone.model.layernorm.bias.add_(1)
@@ -166,5 +166,5 @@ def test_training_leaves_the_encoder_as_it_was(book, monkeypatch):
 
     chains, load = [], experiments.Extractor
     monkeypatch.setattr(experiments, "Extractor", lambda r: chains.append(load(r)) or chains[0])
-    monkeypatch.setattr(experiments.probing, "fit", spoil)
+    monkeypatch.setattr(experiments.training, "fit", spoil)
     assert experiments._changes_to_the_encoder(recipe.demo()) == 384

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from seglib import panel, probing
+from seglib import panel, probing, stacking
 from seglib.panel import OVERALL, BadPanel
 
 
@@ -48,7 +48,7 @@ def test_what_was_measured_is_on_people_held_out(small):
     rng = np.random.default_rng(0)
     labels, groups = rng.integers(0, 2, 240), np.repeat(np.arange(40), 6)
     views = {part: rng.normal(size=(240, 64)) for part in ("mouth", "eyes", "nose")}
-    found = panel.fit(views, labels, groups, small, {}, 2).card["measured"]
+    found = stacking.fit(views, labels, groups, small, {}, 2).card["measured"]
     assert list(found) == ["mouth", "eyes", "nose", OVERALL]
     for one in found.values():
         assert 0.3 < one["auc"][0] < 0.7
@@ -75,7 +75,7 @@ def test_a_panel_whose_scores_are_not_linear_comes_back_too(small, tmp_path):
     labels, groups = np.tile([0, 1], 60), np.repeat(np.arange(20), 6)
     views = {part: rng.normal(size=(120, 8)) for part in ("mouth", "eyes", "nose")}
     panel.save(
-        panel.fit(views, labels, groups, small.but(conditioning="layernorm"), {}, 2), tmp_path
+        stacking.fit(views, labels, groups, small.but(conditioning="layernorm"), {}, 2), tmp_path
     )
     assert panel.load(tmp_path).views == ("mouth", "eyes", "nose")
 
@@ -138,7 +138,7 @@ def test_the_whole_is_outside_as_often_as_a_part(probes):
     rng = np.random.default_rng(5)
     labels, groups = np.tile([0, 1], 500), np.repeat(np.arange(100), 10)
     views = {part: rng.normal(size=(1000, 6)) for part in panel.PARTS}
-    found = panel.fit(views, labels, groups, probes.recipe, {}, 1)
+    found = stacking.fit(views, labels, groups, probes.recipe, {}, 1)
     others = {part: rng.normal(size=(4000, 6)) for part in panel.PARTS}
     for name, distances in found.distances(others).items():
         assert 0.002 < (distances > 1).mean() < 0.03, name

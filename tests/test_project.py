@@ -56,10 +56,10 @@ MODULES = (
     "alignment", "media", "video", "regions", "mesh", "faces", "parsing", "backbones",
     "indexing", "forgery", "perturbation", "mismatch", "manifest", "datasets", "descriptors",
     "store", "extraction", "items", "resampling", "roc", "metrics", "simulation", "probing",
-    "novelty", "panel", "evaluation", "scoretable", "results", "localisation", "scoring",
-    "counterfactual", "demo", "trials", "zeroshot", "unseen", "ablation", "audit", "experiments",
-    "clips", "preflight", "published", "claims", "receipts", "reproduction", "verification",
-    "figures", "report", "export", "cli",
+    "training", "novelty", "panel", "stacking", "evaluation", "scoretable", "results",
+    "localisation", "scoring", "counterfactual", "demo", "trials", "zeroshot", "unseen",
+    "ablation", "audit", "experiments", "clips", "preflight", "published", "claims", "receipts",
+    "reproduction", "verification", "figures", "report", "export", "cli",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from samples import made_up
 
-from seglib import demo, faces, mismatch, panel, perturbation, zeroshot
+from seglib import demo, faces, mismatch, perturbation, stacking, zeroshot
 from seglib.errors import UnknownName
 
 
@@ -124,8 +124,8 @@ def test_the_panel_is_trained_on_the_taught_and_nothing_else(small, monkeypatch)
         return replace(made, groups=np.array([f"{dataset} {group}" for group in made.groups]))
 
     monkeypatch.setattr(zeroshot, "in_the_wild", sample)
-    fit, learned = panel.fit, []
-    monkeypatch.setattr(panel, "fit", lambda *given: learned.append(given[2]) or fit(*given, 2))
+    fit, learned = stacking.fit, []
+    monkeypatch.setattr(stacking, "fit", lambda *given: learned.append(given[2]) or fit(*given, 2))
     found = zeroshot.train(small)
     assert {method for _, method, _ in asked} == set(zeroshot.TAUGHT)
     assert {dataset for dataset, *_ in asked} == set(demo.DATASETS)
