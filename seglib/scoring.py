@@ -24,7 +24,7 @@ from tqdm import tqdm
 from seglib import faces, files, localisation, panel, probing, regions, video
 from seglib.errors import SeglibError
 from seglib.extraction import Extractor, Look
-from seglib.faces import Crop, Face
+from seglib.faces import Crop, Face, FaceTooSmall
 from seglib.media import SUFFIXES, VIDEO_SUFFIXES
 from seglib.panel import OVERALL, Panel
 
@@ -135,7 +135,7 @@ class Verdict:
     """What is said of one file: its tracks, or the reason why there are none.
 
     length is the number of its frames, asked are those that were looked at; reasons: by frame, why
-    nothing is said of it.
+    nothing is said of it, or of the small faces beside a larger one.
     """
 
     path: Path
@@ -221,10 +221,12 @@ class Scorer:
                    disable=len(asked) < BAR)  # fmt: skip
         for index, image in bar:
             try:
-                found = self._faces(image)
+                found, passed_over = self._faces(image)
             except SeglibError as error:
                 reasons[index] = _reason(error)
                 continue
+            if passed_over:
+                reasons[index] = passed_over
             recipe, small = self.panel.recipe, _small(image)
             for track, face in _linked(sightings, found):
                 crop = faces.crop(image, face, recipe.crop_size, recipe.crop_scale)
@@ -237,13 +239,15 @@ class Scorer:
         reason = "" if tracks else _most_common(reasons)
         return Verdict(path, length, list(asked), tracks, reasons, reason)
 
-    def _faces(self, image: np.ndarray | SeglibError) -> list[Face]:
-        """Every face that is large enough; raises where there is none."""
+    def _faces(self, image: np.ndarray | SeglibError) -> tuple[list[Face], str]:
+        """Every face that is large enough, and what is said of the others; raises if none is."""
         if isinstance(image, SeglibError):
             raise image
         found = self.extractor.detector(image)
         faces.choose(found, image.shape[1::-1])  # raises NoFace, FaceTooSmall
-        return [face for face in found if face.extent >= faces.MIN_FACE]
+        enough = [face for face in found if face.extent >= faces.MIN_FACE]
+        small = [face for face in found if face.extent < faces.MIN_FACE]
+        return enough, _reason(_too_small(small)) if small else ""
 
     def _look(self, waiting: list[_Seen]) -> None:
         """Take the first batch off the list, and add to the tracks what is found."""
@@ -323,6 +327,16 @@ class _Seen:
     crop: Crop
     picture: np.ndarray
     scale: float
+
+
+def _too_small(small: Sequence[Face]) -> FaceTooSmall:
+    """Why nothing is said of faces beside a larger one."""
+    tallest = max(face.extent for face in small)
+    which = "a further face is" if len(small) == 1 else f"{len(small)} further faces are at most"
+    return FaceTooSmall(
+        f"{which} {tallest:.0f} pixels tall; expected at least {faces.MIN_FACE}. Use the picture "
+        "at its full size."
+    )
 
 
 def _small(image: np.ndarray) -> tuple[np.ndarray, float]:

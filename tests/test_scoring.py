@@ -89,6 +89,19 @@ def test_a_face_that_is_too_small_gets_none(scorer, portrait, monkeypatch):
     assert found.reason.startswith("FaceTooSmall: ")
 
 
+def test_small_faces_beside_a_large_one_are_not_passed_over_in_silence(
+    scorer, portrait, monkeypatch
+):
+    find = scorer.extractor.detector
+    small = [Face(np.array([0, 0, side, side]), None, 0.9) for side in (18.0, 12.0)]
+    monkeypatch.setattr(scorer.extractor, "detector", lambda image: [*find(image), small[0]])
+    one = scorer(portrait)
+    assert len(one.tracks) == 1
+    assert one.reasons[0].startswith("FaceTooSmall: a further face is 18 pixels tall; expected")
+    monkeypatch.setattr(scorer.extractor, "detector", lambda image: [*find(image), *small])
+    assert "2 further faces are at most 18 pixels tall" in scorer(portrait).reasons[0]
+
+
 def test_a_hidden_part_abstains_and_the_others_speak(scorer, portrait, monkeypatch):
     parse = scorer.extractor.parser.parse
 
