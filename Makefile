@@ -20,7 +20,7 @@ TOOK = echo "make $@: $$(( $$(date +%s) - $(START) )) s"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test results verify probes lab lint clean retarget constraints assets
+.PHONY: help book test results verify probes exercises lab lint clean retarget constraints assets
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ probes: assets ## train the demo's own probes anew, and measure what that traini
 	@$(PY) -c "from seglib import panel, scoring, zeroshot; panel.save(zeroshot.train(), scoring.OWN)"
 	@$(PY) -c "from seglib import unseen; unseen.publish()"
 	@$(TOOK)
+
+exercises: $(STAMP) ## derive the notebooks' exercises from their solutions (book/exercises)
+	@$(PY) book/exercising.py
+	@$(PY) -m ruff format notebooks
 
 lab: assets ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab --notebook-dir=. $(ARGS)

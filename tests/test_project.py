@@ -59,7 +59,8 @@ MODULES = (
     "training", "novelty", "panel", "stacking", "evaluation", "scoretable", "results",
     "localisation", "scoring", "counterfactual", "demo", "trials", "zeroshot", "unseen",
     "ablation", "audit", "experiments", "clips", "preflight", "published", "claims", "receipts",
-    "reproduction", "verification", "figures", "microscope", "report", "export", "cli",
+    "reproduction", "verification", "figures", "microscope", "report", "export",
+    "exercises", "cli",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
