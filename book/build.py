@@ -40,7 +40,18 @@ RESULTS = "results"  # in the stage: what this run measured
 MARKER = ".made-by-book-build"  # in every folder made here: only those are ever replaced
 SHOWN_LINES = 12  # of a failing cell's source
 LOADED = "script[src], img[src], iframe[src], source[src], video[src], link[href]"
-FONT_PRELOAD = re.compile(r'<link rel="preload" as="font"[^>]*>\s*')
+REPAIRS = {  # what theme and Sphinx write, and what goes there instead
+    # A browser refuses to preload fonts from disk, loudly.
+    r'<link rel="preload" as="font"[^>]*>\s*': "",
+    # The button shows more than its label says, so that who speaks what is shown cannot press it.
+    r'(<button[^>]*search-button-field[^>]*?)\s+aria-label="[^"]*"': r"\1",
+    # Without a pointer, what scrolls must take the focus.
+    r'<div class="pst-scrollable-table-container">': (
+        '<div class="pst-scrollable-table-container" tabindex="0">'
+    ),
+    # A list whose items are none.
+    r'<div role="list" class="citation-list">': '<div class="citation-list">',
+}
 LOCAL_PATHS = (str(ROOT / "seglib"), os.path.join(sys.prefix, "lib"))  # as a warning would print
 
 EXAMPLES = """\
@@ -467,10 +478,16 @@ def build_html(stage: Path) -> Path:
     plotlyjs = html / PLOTLYJS
     plotlyjs.parent.mkdir(exist_ok=True)
     shutil.copy(str(files("plotly") / "package_data" / "plotly.min.js"), plotlyjs)
-    for page in html.rglob("*.html"):  # a browser refuses to preload fonts from disk, loudly
-        text = page.read_text(encoding="utf-8")
-        page.write_text(FONT_PRELOAD.sub("", text), encoding="utf-8")
+    for page in html.rglob("*.html"):
+        page.write_text(repaired(page.read_text(encoding="utf-8")), encoding="utf-8")
     return html
+
+
+def repaired(text: str) -> str:
+    """A page without what a browser or a screen reader stumbles over, see `REPAIRS`."""
+    for found, instead in REPAIRS.items():
+        text = re.sub(found, instead, text)
+    return text
 
 
 def check_pages(html: Path, pages: Sequence[str]) -> None:

@@ -409,5 +409,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("all-results", AllResults)
     app.add_directive("claims", ClaimsPage)
     app.add_css_file("quoting.css")
+    app.add_css_file("reading.css")
     app.connect("builder-inited", _begin)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -131,7 +131,8 @@ def show_plot(figure, alt: str) -> None:
         config={"displaylogo": False, "responsive": True},
     )
     label = html.escape(alt)
-    display(HTML(f'<figure role="img" aria-label="{label}" style="margin:0">{drawn}</figure>'))
+    # No role="img": that would hide plotly's own buttons from those who cannot see it.
+    display(HTML(f'<figure aria-label="{label}" style="margin:0">{drawn}</figure>'))
 
 
 def show_aucs(table: pd.DataFrame, title: str) -> None:

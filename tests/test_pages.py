@@ -18,6 +18,11 @@ sync_api = pytest.importorskip(
     "playwright.sync_api", reason="the page tests need playwright: pip install playwright"
 )
 
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright",
+    reason="the page tests need axe-core: pip install axe-playwright-python",
+)
+
 ROOT = Path(__file__).parent.parent
 PAGES = build.toc_pages(ROOT / "_toc.yml")
 CHROMIUM = next(
@@ -115,6 +120,48 @@ def visit(browser, page: Path, width: int, patience: int = 100) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_whole_without_a_network(book, browser, page, width):
     assert visit(browser, book / "html" / f"{page}.html", width) == []
+
+
+def barriers(browser, page: Path, width: int, theme: str) -> list[str]:
+    """What axe-core finds serious or critical on a page, opened from disk with no network."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    context.set_offline(True)
+    tab = context.new_page()
+    tab.goto(page.as_uri(), wait_until="load")
+    tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+    tab.wait_for_timeout(500)  # colours fade into each other
+    found = axe.Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
+    context.close()
+    return [
+        f"{one['id']}: {node['html'][:120]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "theme"), [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")]
+)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_bars_nobody(book, browser, page, width, theme):
+    assert barriers(browser, book / "html" / f"{page}.html", width, theme) == []
+
+
+@pytest.mark.parametrize(
+    ("html", "problem"),
+    [
+        ("<img src='data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA='>", "image-alt"),
+        ("<p style='color: #aaa; background: #fff'>faint</p>", "color-contrast"),
+        ("<input type=range>", "label"),
+    ],
+)
+def test_a_barrier_is_noticed(browser, tmp_path, html, problem):
+    page = tmp_path / "page.html"
+    head = "<!doctype html><html lang=en><title>page</title><link rel=icon href=data:,>"
+    page.write_text(f"{head}<main><h1>Page</h1>{html}</main>")
+    (found,) = barriers(browser, page, 390, "light")
+    assert found.startswith(problem)
 
 
 def test_the_first_page_leads_into_the_book(book, browser):
