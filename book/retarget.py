@@ -19,7 +19,7 @@ PLACES = (
     "pyproject.toml",
     "CITATION.cff",
     "README.md",
-    "book/*.md",
+    "book/**/*.md",
     "notebooks/*.ipynb",
 )
 COLAB = "https://colab.research.google.com"

@@ -27,7 +27,7 @@ from seglib.errors import SeglibError, UnknownName, unknown_name
 from seglib.receipts import BadReceipt, Receipt
 from seglib.results import BadRecord, Record, Result
 
-PAGES = ("README.md", "book/*.md", "notebooks/*.ipynb")
+PAGES = ("README.md", "book/**/*.md", "notebooks/*.ipynb")
 # A role of MyST. One inside double backticks shows how to write it, and quotes nothing.
 ROLE = re.compile(r"(?<!`)\{(result|value|claim|holds)\}`([^`]+)`")
 TABLE = re.compile(r"^(`{3,}|:{3,})\{results\}.*\n((?:.*\n)*?)\1", re.MULTILINE)

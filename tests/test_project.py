@@ -195,12 +195,8 @@ def test_the_readmes_examples_run_as_written(tmp_path, module, more, said):
 
 def test_no_file_names_a_folder_of_somebodys_machine():
     personal = re.compile(r"(?<![\w.])(/home/\w+/|/Users/\w+/|/root/|C:\\\\Users)")
-    files = [
-        path
-        for pattern in ("*", "seglib/**/*.py", "book/*", "notebooks/*.ipynb", ".ci/*")
-        for path in ROOT.glob(pattern)
-        if path.is_file()
-    ]
+    patterns = ("*", "seglib/**/*.py", "book/*", "book/**/*.md", "notebooks/*.ipynb", ".ci/*")
+    files = [path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()]
     for path in files:
         found = personal.search(path.read_text(encoding="utf-8", errors="ignore"))
         assert not found, f"{path.name}: {found[0]}"

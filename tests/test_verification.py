@@ -248,6 +248,12 @@ def test_one_word_of_a_quoted_key_is_seen_on_its_line(project, file, old, place)
     one_problem(project, place, "unknown result", "did you mean")
 
 
+def test_a_quote_in_a_folder_of_pages_is_seen_too(project):
+    (project / "book" / "inner").mkdir()
+    (project / "book" / "inner" / "page.md").write_text("It is {value}`orl.cls.auk`.")
+    one_problem(project, "inner/page.md, line 1", "unknown result", "did you mean")
+
+
 def test_a_stale_quote_is_seen(project):
     other = RECIPE.but(seed=1)
     folder = project / "results"
