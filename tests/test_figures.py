@@ -128,7 +128,6 @@ def test_components_give_like_tokens_like_colours():
 def test_a_plots_alternative_says_its_numbers(shown, in_the_book):
     figures.show_aucs(TABLE, "Who sees it?")
     frame = Tags(shown[0]).all("figure")[0]
-    assert frame["role"] == "img"
     assert frame["aria-label"] == (
         "Who sees it?. mouth AUC 0.734, interval 0.701 to 0.766; "
         "cls AUC 0.613, interval 0.574 to 0.652"
