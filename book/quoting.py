@@ -4,8 +4,8 @@
 ``{results}`` is a table of some, ``{all-results}`` the page of all. ``{claim}`KEY` `` prints how a
 claim of the ledger stands, ``{holds}`KEY` `` the same where the page asserts it, and ``{claims}``
 is the page of all. Each leads to its row on the page of numbers or of claims, and tells its
-origin in a tooltip. Whatever is unknown, stale, changed or asserted in vain is a warning, which
-fails the build of the book.
+origin in a tooltip. ``{published}`` is a table of what others report. Whatever is unknown, stale,
+changed or asserted in vain is a warning, which fails the build of the book.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.writers.html5 import HTML5Translator
 
-from seglib import claims, recipe, results
+from seglib import claims, published, recipe, results
 from seglib.claims import Claim, Judgement, Predicate
 from seglib.errors import SeglibError, unknown_name
 from seglib.results import Record, Result
 
 NUMBERS, CLAIMS = "book/numbers", "book/claims"  # the pages that quotations lead to
+LIMITS = "book/limitations"  # where the book has it, every record leads there
 STYLE = Path(__file__).with_name("_style")
 COLUMN = 24  # characters, where a page is plain text
 HASH = 12  # hex digits of a table's SHA-256 that are shown
@@ -279,6 +280,10 @@ class AllResults(Quoting, SphinxDirective):
         told += [f"intervals: {', '.join(sorted(methods))}"] if methods else []
         told += [f"scores of SHA-256 `{record.data[:HASH]}`"] if record.data else []
         told += [f"incomplete: {record.incomplete}"] if record.incomplete else []
+        origin = nodes.paragraph("", "", *_with_code(" · ".join(told)))
+        if LIMITS in self.env.found_docs:
+            limits = self.quote("what it cannot show", LIMITS, anchor("limits", record.mode))
+            origin += [nodes.Text(" · "), limits]
         views: dict[str, dict[str, Result]] = {}
         for key, result in record.quoted().items():
             view, _, metric = key.removeprefix(f"{record.name}.").rpartition(".")
@@ -293,7 +298,7 @@ class AllResults(Quoting, SphinxDirective):
         return nodes.section(
             "",
             nodes.title("", record.title),
-            nodes.paragraph("", "", *_with_code(" · ".join(told))),
+            origin,
             *tables,
             ids=[anchor("record", record.name)],
         )
@@ -312,6 +317,55 @@ def _row(view: str, measured: dict[str, Result]) -> list[str | nodes.Node]:
     ]
     first = next(iter(measured.values()))
     return [view, *cells, str(first.n), str(first.groups), f"{first.coverage:.1%}"]
+
+
+class PublishedTable(Quoting, SphinxDirective):
+    """``{published}``: numbers of others, a line a detector: ``DETECTOR | trained on | source``.
+
+    The last two are text of the page. Every detector has to be there: none is left out in silence.
+    """
+
+    has_content = True
+    option_spec = {"caption": directives.unchanged}  # noqa: RUF012  (docutils' own idiom)
+
+    def run(self) -> list[nodes.Node]:
+        """One table, a row a number; what is said of a detector stands once, beside all of its."""
+        known: dict[str, list[dict[str, str]]] = {}
+        for number in published.printed():
+            known.setdefault(number["detector"], []).append(number)
+        rows = []
+        for at, line in enumerate(self.content, 1):
+            detector, *about = (cell.strip() for cell in line.split("|"))
+            if len(about) != 2:
+                self.warn(f"found {line!r}; expected DETECTOR | trained on | source")
+            elif detector not in known:
+                self.warn(unknown_name("detector", detector, known))
+            else:
+                rows += self.rows(known.pop(detector), detector, *about, at)
+        if known:
+            self.warn(f"the table leaves out {', '.join(known)}; expected a line for each")
+        head = ["method", "trained on", "tested on", "metric", "value", "reported by", "source"]
+        return [table(head, rows, self.options.get("caption", ""))]
+
+    def rows(
+        self, numbers: list[dict[str, str]], detector: str, trained: str, source: str, at: int
+    ) -> list[list[str | nodes.Node]]:
+        """The rows of one detector, which stands on line `at` of the content."""
+        cells = [
+            [one["dataset"], f"AUC of {one['level']}s" if one["level"] else "AUC", one["auc"],
+             one["reported_by"]]
+            for one in numbers
+        ]  # fmt: skip
+        method, learned, origin = (
+            self.spanning(text, at, len(numbers)) for text in (detector, trained, source)
+        )
+        return [[method, learned, *cells[0], origin], *cells[1:]]
+
+    def spanning(self, text: str, at: int, count: int) -> nodes.entry:
+        """A cell beside so many rows."""
+        found, problems = self.parse_inline(text, lineno=self.content_offset + at)
+        span = {"morerows": count - 1} if count > 1 else {}
+        return nodes.entry("", nodes.paragraph("", "", *found), *problems, **span)
 
 
 class ClaimsPage(Quoting, SphinxDirective):
@@ -407,6 +461,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("holds", ClaimRole(asserted=True))
     app.add_directive("results", ResultsTable)
     app.add_directive("all-results", AllResults)
+    app.add_directive("published", PublishedTable)
     app.add_directive("claims", ClaimsPage)
     app.add_css_file("quoting.css")
     app.add_css_file("reading.css")

@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.console import strip_colors
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-from seglib import recipe, results
+from seglib import published, recipe, results
 from seglib.metrics import Interval
 
 ROOT = Path(__file__).parent.parent
@@ -216,6 +216,35 @@ def test_the_page_of_claims_shows_what_was_asked_and_found(site):
     assert "Why" not in sees.text
 
 
+def test_every_record_leads_to_what_it_cannot_show(tmp_path):
+    pages = {"book/limitations.md": "# Limits\n\n(limits-demo)=\n\n## The demo\n"}
+    intro = {"book/intro.md": INTRO + "\n```{toctree}\nnumbers\nclaims\nlimitations\n```\n"}
+    out, told = build(write(tmp_path, PAGES | intro | pages))
+    assert [line for line in told.splitlines() if "01_one" not in line] == []
+    numbers = BeautifulSoup((out / "book" / "numbers.html").read_text("utf-8"), "html.parser")
+    limits = BeautifulSoup((out / "book" / "limitations.html").read_text("utf-8"), "html.parser")
+    links = numbers.select("section > section a[href^=limitations]")
+    assert [link["href"] for link in links] == ["limitations.html#limits-demo"] * 2
+    assert limits.find(id="limits-demo")
+
+
+def test_what_others_report_is_a_table_with_every_detector(tmp_path):
+    others = dict.fromkeys(number["detector"] for number in published.printed())
+    lines = "\n".join(f"{name} | *faces* of {name} | source {name}" for name in others)
+    page = f"---\norphan: true\n---\n\n# Others\n\n```{{published}}\n{lines}\n```\n"
+    out, told = build(write(tmp_path, PAGES | {"book/others.md": page}))
+    assert told == ""
+    found = BeautifulSoup((out / "book" / "others.html").read_text("utf-8"), "html.parser")
+    rows = [[cell.text.strip() for cell in row.select("th, td")] for row in found.select("tr")]
+    assert len(rows) == len(published.printed()) + 1
+    assert rows[1] == [
+        "Xception", "faces of Xception", "Celeb-DF v2", "AUC of frames", "0.7365",
+        "DeepfakeBench", "source Xception",
+    ]  # fmt: skip
+    assert rows[2] == ["DFD", "AUC of frames", "0.8163", "DeepfakeBench"]
+    assert found.em.text == "faces"
+
+
 def test_plain_text_keeps_the_numbers_and_leaves_the_tooltips_out(tmp_path):
     out, told = build(write(tmp_path, PAGES), "text")
     assert told == ""
@@ -253,6 +282,8 @@ BAD = {
     "is 'not run here'",
     "A {claim}`lost`.": "claim 'lost': unknown result 'orl-nose'",
     "```{claims} papre\n```": "unknown mode 'papre'; did you mean 'paper'?",
+    "```{published}\nXceptoin | faces | it\n```": "unknown detector 'Xceptoin'; did you mean 'Xcep",
+    "```{published}\n:caption: Others\nSBI\n```": "found 'SBI'; expected DETECTOR | trained on |",
 }
 LOST = CLAIM | {"key": "lost", "sentence": "It is lost.", "holds_if": ["orl-nose.nose.auc.low > 0"]}
 
@@ -267,7 +298,10 @@ def test_whatever_cannot_be_quoted_is_a_warning_that_names_page_and_line(tmp_pat
         )
     elsewhere = [line for line in told.splitlines() if "bad.md" not in line]
     assert ["claims.md:3" in line and "'lost'" in line for line in elsewhere] == [True]
-    assert len(told.splitlines()) == len(BAD) + 1  # `{claim}` shows any status without a word
+    left_out = [line for line in told.splitlines() if "the table leaves out Xception, Lip" in line]
+    assert len(left_out) == 2
+    # `{claim}` shows any status without a word.
+    assert len(told.splitlines()) == len(BAD) + 1 + len(left_out)
 
 
 def test_a_stale_result_is_a_warning(tmp_path):

@@ -7,13 +7,20 @@ says so. What the abstract of arXiv 2606.00098 claims stands in `claims`. Taught
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pandas as pd
 
-HERE = Path(__file__).parent
+FILE = Path(__file__).parent / "detectors.csv"
 
 
 def detectors() -> pd.DataFrame:
     """One row a number: detector, dataset, auc, level, source, reported_by."""
-    return pd.read_csv(HERE / "detectors.csv", keep_default_na=False)
+    return pd.read_csv(FILE, keep_default_na=False)
+
+
+def printed() -> list[dict[str, str]]:
+    """The same rows as texts, each number with the digits that it was taken over with."""
+    with FILE.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
