@@ -27,6 +27,7 @@ import nbformat
 import papermill
 import yaml
 from bs4 import BeautifulSoup
+from nbformat import v4
 from papermill.exceptions import PapermillExecutionError
 
 from seglib import results, verification
@@ -291,9 +292,20 @@ def fresh_stage(out: Path, source: Path, notebooks: Sequence[Path]) -> Path:
         source / "book", stage / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*")
     )
     (stage / "notebooks").mkdir()
-    for path in (*notebooks, source / "_config.yml", source / "_toc.yml"):
+    for path in (source / "_config.yml", source / "_toc.yml"):
         shutil.copy(path, stage / path.relative_to(source))
+    for path in notebooks:
+        nbformat.write(not_run(nbformat.read(path, as_version=4)), stage / "notebooks" / path.name)
     return stage
+
+
+def not_run(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Say so in the place of each numbered figure, to which other chapters may refer."""
+    for cell in notebook.cells:
+        if cell.metadata.get("mystnb", {}).get("figure"):
+            told = {"text/html": "<em>Not run in this build.</em>"}
+            cell.outputs = [v4.new_output("display_data", told)]
+    return notebook
 
 
 def run(source: Path, target: Path, parameters: Mapping[str, Any], mode: str, label: str) -> None:

@@ -11,6 +11,7 @@ import html
 import io
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import pandas as pd
 from IPython.display import HTML, display
 from PIL import Image, ImageDraw
 
+from seglib.errors import unknown_name
 from seglib.regions import LABELS
 
 # Okabe & Ito (2008): tells apart for colour-blind readers. Left and right share one.
@@ -26,7 +28,8 @@ COLOURS = {
     "re": (86, 180, 233), "le": (86, 180, 233), "nose": (0, 158, 115), "ulip": (213, 94, 0),
     "imouth": (110, 40, 10), "llip": (204, 121, 167), "hair": (153, 153, 153),
 }  # fmt: skip
-INK, ACCENT, CHANCE = "#56606b", "#0072b2", "#d55e00"
+INK, ACCENT, CHANCE, GRID = "#56606b", "#0072b2", "#d55e00", "rgba(128,128,128,0.25)"
+DRAWINGS = Path(__file__).with_name("drawings")
 
 
 def coloured(label_map: np.ndarray) -> np.ndarray:
@@ -114,12 +117,52 @@ def show_pictures(
     display(HTML(f"<div>{row}{line}</div>"))
 
 
+def show_drawing(name: str) -> None:
+    """A chapter's idea as a drawing, one of the SVG files of ``seglib/drawings``, inline.
+
+    Its lines take the colour of the text around them, so that it is seen in the light and in the
+    dark. Each file says in words what it shows.
+
+    Raises
+    ------
+    seglib.errors.UnknownName
+        There is no such drawing.
+    """
+    known = {path.stem: path for path in DRAWINGS.glob("*.svg")}
+    if name not in known:
+        raise unknown_name("drawing", name, known)
+    drawn = known[name].read_text(encoding="utf-8")
+    display(HTML(f'<div style="max-width:720px;margin:auto">{drawn}</div>'))
+
+
+@cache
+def template():
+    """The one look of all plots: no ground of their own, few lines, colours of Okabe and Ito."""
+    import plotly.graph_objects as go
+
+    axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
+    layout = {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": [ACCENT, CHANCE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9"],
+        "font": {"color": INK, "family": "system-ui, sans-serif", "size": 13},
+        "title": {"x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 15}},
+        "margin": {"l": 10, "r": 10, "t": 50, "b": 10},
+        "xaxis": axis,
+        "yaxis": axis,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+    }
+    return go.layout.Template(layout=layout)
+
+
 def show_plot(figure, alt: str) -> None:
     """A plotly figure with its text alternative.
 
-    In the published book it draws with the book's own copy of plotly and no network: the
-    builder names that copy in ``SEGLIB_PLOTLYJS``. Elsewhere plotly chooses its renderer.
+    All plots look alike, by `template`. In the published book they are drawn with the book's own
+    copy of plotly and no network: the builder names that copy in ``SEGLIB_PLOTLYJS``. Elsewhere
+    plotly chooses its renderer.
     """
+    figure.update_layout(template=template())
     plotlyjs = os.environ.get("SEGLIB_PLOTLYJS")
     if plotlyjs is None:
         figure.show()
@@ -145,10 +188,7 @@ def show_aucs(table: pd.DataFrame, title: str) -> None:
     figure.update_layout(
         title=title,
         xaxis_title="AUC, 95 % interval over groups of people",
-        template="plotly_white",
         height=90 + 38 * len(rows),
-        margin={"l": 10, "r": 10, "t": 50, "b": 10},
-        yaxis={"automargin": True},
     )
     show_plot(figure, f"{title}. {described(table)}")
 
@@ -170,10 +210,7 @@ def show_changes(tables: Mapping[str, pd.DataFrame], title: str) -> None:
     figure.update_layout(
         title=title,
         xaxis_title="change in AUC, 95 % interval over groups of people",
-        template="plotly_white",
         height=110 + 26 * len(rows),
-        margin={"l": 10, "r": 10, "t": 50, "b": 10},
-        yaxis={"automargin": True},
     )
     words = "; ".join(
         f"{axis}, {choice} {row.change:+.3f}, interval {row.low:+.3f} to {row.high:+.3f}"
@@ -198,9 +235,7 @@ def show_logits(labels: np.ndarray, logits: np.ndarray, title: str) -> None:
         xaxis_title="logit, higher is more fake",
         yaxis_title="pictures",
         barmode="overlay",
-        template="plotly_white",
         height=320,
-        margin={"l": 10, "r": 10, "t": 50, "b": 10},
     )
     medians = "; ".join(f"median {name} {np.nanmedian(v):.2f}" for name, v in kinds.items())
     show_plot(figure, f"{title}, two overlapping histograms: {medians}")
@@ -224,9 +259,7 @@ def show_reliability(table: pd.DataFrame, title: str) -> None:
         title=title,
         xaxis={"title": "probability of fake that the probe gave", "range": [0, 1]},
         yaxis={"title": "share that was fake", "range": [0, 1]},
-        template="plotly_white",
         height=420,
-        margin={"l": 10, "r": 10, "t": 50, "b": 10},
     )
     points = "; ".join(f"{row.predicted:.2f} was {row.observed:.2f}" for row in table.itertuples())
     show_plot(figure, f"{title} A dot a bin, the diagonal is perfect. Said and was: {points}")
@@ -257,10 +290,8 @@ def show_matrix(auc: pd.DataFrame, low: pd.DataFrame, high: pd.DataFrame, title:
     figure = go.Figure(grid)
     figure.update_layout(
         title=title,
-        yaxis={"title": "whose tokens", "autorange": "reversed", "automargin": True},
-        template="plotly_white",
+        yaxis={"title": "whose tokens", "autorange": "reversed"},
         height=120 + 55 * len(auc),
-        margin={"l": 10, "r": 10, "t": 50, "b": 10},
     )
     words = "; ".join(
         f"{part} tokens, {forged}: {auc.loc[part, forged]:.3f}, interval "

@@ -7,10 +7,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
 from seglib import figures, regions
+from seglib.errors import UnknownName
 
 NASTY = "\"><script>alert('x')</script> & mouth < eyes"
 GREY = np.full((30, 20, 3), 120, np.uint8)
@@ -164,13 +166,36 @@ def test_elsewhere_plotly_shows_it_its_own_way(shown, monkeypatch):
     monkeypatch.delenv("SEGLIB_PLOTLYJS", raising=False)
     drawn = []
 
-    class Figure:
-        def show(self):
-            drawn.append(self)
-
-    figures.show_plot(Figure(), "words")
+    monkeypatch.setattr(go.Figure, "show", lambda figure: drawn.append(figure))
+    figures.show_plot(go.Figure(), "words")
     assert len(drawn) == 1
     assert not shown
+
+
+def test_all_plots_have_the_look_of_the_book(shown, in_the_book):
+    figures.show_aucs(TABLE, "AUCs")
+    figures.show_logits(np.array([0, 1]), np.array([-1.0, 2.0]), "Logits")
+    for page in shown:
+        assert '"paper_bgcolor":"rgba(0,0,0,0)"' in page  # light or dark is the page's
+        assert f'"color":"{figures.INK}"' in page
+
+
+# -- drawings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(figures.DRAWINGS.glob("*.svg")), ids=lambda p: p.stem)
+def test_a_drawing_says_what_it_shows_and_takes_the_colour_of_the_text(shown, path):
+    figures.show_drawing(path.stem)
+    (drawing,) = Tags(shown[0]).all("svg")
+    assert drawing["role"] == "img"
+    assert len(drawing["aria-label"].split()) > 10
+    assert drawing["stroke"] == "currentColor"
+    assert not re.search(r"(black|white|#000|#fff)", shown[0])
+
+
+def test_a_drawing_that_is_not_there_is_named(shown):
+    with pytest.raises(UnknownName, match="did you mean 'parsing'"):
+        figures.show_drawing("parsin")
 
 
 def test_described_has_a_part_for_each_row():
