@@ -339,7 +339,7 @@ def _changes(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
-    """The README's picture: one panel a table, drawn with matplotlib."""
+    """A PNG of one panel a table, drawn with matplotlib; what it shows is in its description."""
     from matplotlib.figure import Figure
 
     longest = max(len(table) for table in tables.values())
@@ -357,7 +357,13 @@ def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.text(0.5, -0.02, note, ha="center", va="top", fontsize=8, color=INK)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    words = {"Description": pictured(tables)}
+    figure.savefig(path, dpi=150, bbox_inches="tight", metadata=words)
+
+
+def pictured(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The tables of a picture in words; the picture carries them, so that its age can be told."""
+    return ". ".join(f"{title}: {described(table)}" for title, table in tables.items())
 
 
 def data_uri(image: np.ndarray, side: int, kind: str = "PNG") -> str:

@@ -77,6 +77,21 @@ def test_a_book_is_built_and_replaces_the_former_one(make_book, former, tmp_path
     assert f"{html.as_uri()}/index.html" in told
 
 
+def test_a_figure_of_a_chapter_that_did_not_run_can_be_referred_to(make_book, tmp_path):
+    one, two = notebook("from IPython.display import HTML\nHTML('drawn')"), notebook("print(2)")
+    one.cells[-1].metadata["mystnb"] = {"figure": {"name": "fig-one", "caption": "A caption."}}
+    two.cells[0].source += "\n\nSee {numref}`fig-one`."
+    run = make_book(_01_one=one, _02_two=two)
+    assert run("--only", "02") == 0
+    pages = tmp_path / "out" / "preview" / "notebooks"
+    assert "Not run in this build." in (pages / "01_one.html").read_text()
+    assert "Fig. 1" in (pages / "02_two.html").read_text()
+    assert run() == 0
+    page = (tmp_path / "out" / "html" / "notebooks" / "01_one.html").read_text()
+    assert "drawn" in page
+    assert "Not run in this build." not in page
+
+
 def test_only_one_chapter_goes_to_a_preview(make_book, former, tmp_path):
     run = make_book(_01_one=notebook("print('one ran')"), _02_two=notebook("print('two ran')"))
     assert run("--only", "02") == 0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
 from book import build
 
@@ -24,7 +25,8 @@ axe = pytest.importorskip(
 )
 
 ROOT = Path(__file__).parent.parent
-PAGES = build.toc_pages(ROOT / "_toc.yml")
+PAGES = [*build.toc_pages(ROOT / "_toc.yml"), "genindex"]
+HEAVY = 3_000_000  # bytes; plotly's program, which all pages share, is loaded once
 CHROMIUM = next(
     filter(
         None,
@@ -120,6 +122,14 @@ def visit(browser, page: Path, width: int, patience: int = 100) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_whole_without_a_network(book, browser, page, width):
     assert visit(browser, book / "html" / f"{page}.html", width) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_light(book, page):
+    path = book / "html" / f"{page}.html"
+    found = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").select("img[src]")
+    pictures = {path.parent / tag["src"] for tag in found if not tag["src"].startswith("data:")}
+    assert path.stat().st_size + sum(one.stat().st_size for one in pictures) < HEAVY
 
 
 def barriers(browser, page: Path, width: int, theme: str) -> list[str]:

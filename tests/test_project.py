@@ -163,11 +163,12 @@ def test_the_readme_links_to_what_exists():
     assert [link for link in local if not (ROOT / link).exists()] == []
 
 
-def test_the_readme_has_a_picture_that_git_keeps():
-    (picture,) = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
-    assert (ROOT / picture).stat().st_size <= 300_000
+def test_the_readme_has_pictures_that_git_keeps():
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert len(pictures) == 2
+    assert all((ROOT / picture).stat().st_size <= 300_000 for picture in pictures)
     if (ROOT / ".git").exists():
-        ignored = subprocess.run(["git", "check-ignore", "--quiet", picture], cwd=ROOT)
+        ignored = subprocess.run(["git", "check-ignore", "--quiet", *pictures], cwd=ROOT)
         assert ignored.returncode == 1
 
 
