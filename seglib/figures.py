@@ -132,7 +132,8 @@ def show_drawing(name: str) -> None:
     if name not in known:
         raise unknown_name("drawing", name, known)
     drawn = known[name].read_text(encoding="utf-8")
-    display(HTML(f'<div style="max-width:720px;margin:auto">{drawn}</div>'))
+    wide = f'<div style="min-width:560px;max-width:720px;margin:auto">{drawn}</div>'
+    display(HTML(f'<div style="overflow-x:auto" tabindex="0">{wide}</div>'))  # phones scroll it
 
 
 @cache
