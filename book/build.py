@@ -30,7 +30,7 @@ from bs4 import BeautifulSoup
 from nbformat import v4
 from papermill.exceptions import PapermillExecutionError
 
-from seglib import results, verification
+from seglib import receipts, results, verification
 from seglib.errors import SeglibError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -399,6 +399,9 @@ def scrub(
     keep = ("duration", "end_time", "parameters", "start_time", "version")
     record = notebook.metadata.get("papermill", {})
     notebook.metadata["papermill"] = {key: record[key] for key in keep if key in record}
+    # The kernel is this environment's, so these are its versions too; book/status.py shows them.
+    ran = {"versions": receipts.versions() | {"papermill": papermill.__version__}}
+    notebook.metadata["seglib_ran"] = ran | {"machine": receipts.machine()}
     repeated = all(
         known[name]["default"] in (repr(value), f'"{value}"') for name, value in parameters.items()
     )

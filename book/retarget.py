@@ -22,7 +22,7 @@ PLACES = (
     "book/**/*.md",
     "notebooks/*.ipynb",
 )
-COLAB = "https://colab.research.google.com"
+HOSTS = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
 # GitHub's rules: an owner of 1-39 letters, digits and inner hyphens, a name of at most 100.
 REPO = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,37}[A-Za-z0-9])?/(?!\.{1,2}$)[\w.-]{1,100}", re.A)
 
@@ -102,11 +102,12 @@ def rename(text: str, old: str, new: str) -> str:
 
 
 def switch_buttons(config: str, on: bool) -> str:
-    """Turn Colab's launch button and the repository buttons of ``_config.yml`` on or off."""
-    config = re.sub(
+    """Turn the launch and the repository buttons of ``_config.yml`` on or off."""
+    for name, url in HOSTS.items():
+        config = re.sub(rf"^(  {name}:).*$", rf'\1 "{url if on else ""}"', config, flags=re.M)
+    return re.sub(
         r"^(  use_(?:repository|issues)_button:).*$", rf"\1 {str(on).lower()}", config, flags=re.M
     )
-    return re.sub(r"^(  colab_url:).*$", rf'\1 "{COLAB if on else ""}"', config, flags=re.M)
 
 
 if __name__ == "__main__":

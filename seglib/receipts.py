@@ -188,13 +188,8 @@ def compared(ours: list[Record], theirs: list[Record]) -> Receipt:
         recipe=first.recipe,
         code=__version__,
         published={record.name: publication(record) for record in theirs},
-        versions=_versions(),
-        platform={
-            "system": platform.system(),
-            "machine": platform.machine(),
-            "processors": os.cpu_count() or 1,
-            "device": ", ".join(sorted({record.device for record in ours})),
-        },
+        versions=versions(),
+        platform=machine() | {"device": ", ".join(sorted({record.device for record in ours}))},
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         seconds=round(sum(record.seconds for record in ours), 1),
         rows=tuple(Row(**row) for row in rows),
@@ -219,7 +214,17 @@ def _reason(record: str, saved: set[str]) -> str:
     return f"the record {record} of this run has no such number"
 
 
-def _versions() -> dict[str, str]:
+def machine() -> dict[str, str | int]:
+    """What kind of machine this is, and not which: system, machine, number of processors."""
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count() or 1,
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the libraries that compute."""
     return {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES}
 
 
