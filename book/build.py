@@ -486,7 +486,9 @@ def build_html(stage: Path) -> Path:
     )
     if done.returncode:
         lines = done.stdout.splitlines()
-        told = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-30:]
+        told = [line for line in lines if "WARNING" in line or "ERROR" in line]
+        broke = [at for at, line in enumerate(lines) if "Exception occurred" in line]
+        told += lines[broke[0] :][:SHOWN_LINES] if broke else [] if told else lines[-30:]
         raise BuildError("\n".join(["Jupyter Book failed:", *told]))
     html = stage / "_build" / "html"
     (html / MARKER).touch()

@@ -55,7 +55,7 @@ def read(path: Path) -> Run:
     notebook = nbformat.read(path, as_version=4)
     known = notebook.metadata
     record: dict[str, Any] = known.get("papermill", {})
-    if "start_time" not in record:
+    if record.get("duration") is None:
         return Run(path.stem)
     ran = known.get("seglib_ran", {})
     return Run(
