@@ -29,6 +29,9 @@ import yaml
 from bs4 import BeautifulSoup
 from papermill.exceptions import PapermillExecutionError
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where a script finds `book`
+
+from book import slides
 from seglib import results, verification
 from seglib.errors import SeglibError
 
@@ -180,6 +183,7 @@ def build(options: argparse.Namespace) -> Path:
             check_published()
     with step("Jupyter Book"):
         html = build_html(stage)
+        slides.write(html)
         check_pages(html, toc_pages(stage / "_toc.yml"))
     return publish(html, target) / "index.html"
 
