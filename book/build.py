@@ -30,6 +30,9 @@ from bs4 import BeautifulSoup
 from nbformat import v4
 from papermill.exceptions import PapermillExecutionError
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where a script finds `book`
+
+from book import slides
 from seglib import receipts, results, verification
 from seglib.errors import SeglibError
 
@@ -181,6 +184,7 @@ def build(options: argparse.Namespace) -> Path:
             check_published()
     with step("Jupyter Book"):
         html = build_html(stage)
+        slides.write(html)
         check_pages(html, toc_pages(stage / "_toc.yml"))
     return publish(html, target) / "index.html"
 
