@@ -53,6 +53,8 @@ REPAIRS = {  # what theme and Sphinx write, and what goes there instead
     r'<div class="pst-scrollable-table-container">': (
         '<div class="pst-scrollable-table-container" tabindex="0">'
     ),
+    # A dot in an address within a page is a class to a script that looks for it.
+    r'(#|id=")term-([\w-]+)\.': r"\1term-\2-",
     # A list whose items are none.
     r'<div role="list" class="citation-list">': '<div class="citation-list">',
 }

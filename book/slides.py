@@ -49,9 +49,9 @@ TEMPLATE = """\
 <link rel="stylesheet" href="../_static/slides.css">
 </head>
 <body>
-<main class="reveal"><div class="slides tex2jax_ignore mathjax_ignore">
+<main><div class="reveal"><div class="slides tex2jax_ignore mathjax_ignore">
 {slides}
-</div></main>
+</div></div></main>
 <footer>{title} · mode {mode} · <a href="../{address}">the whole chapter</a></footer>
 <script src="../{reveal}/reveal.js"></script>
 <script src="../{reveal}/notes.js"></script>
@@ -305,7 +305,7 @@ def _brief(text: Tag, room: int, more: bool) -> str:
         if re.fullmatch("<strong>[^<]*</strong>", pieces[0]):  # says little alone
             pieces[:2] = [" ".join(pieces[:2])]
         kept = 0 if more else 1
-        while _words("".join(pieces[: kept + 1])) <= room and kept < len(pieces):
+        while _words(" ".join(pieces[: kept + 1])) <= room and kept < len(pieces):
             kept += 1
         if kept == len(pieces):
             return str(text)

@@ -1,6 +1,7 @@
-"""What several tests share: the option --runslow, and one build of the real book."""
+"""What several tests share: the option --runslow, one build of the real book, and a browser."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,19 @@ import torch
 from seglib import assets, demo, devices, panel, recipe, stacking
 
 ROOT = Path(__file__).parent.parent
+CHROMIUM = next(
+    filter(
+        None,
+        [
+            os.environ.get("CHROMIUM"),
+            *map(
+                shutil.which,
+                ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+            ),
+        ],
+    ),
+    None,
+)
 BUILD = pytest.StashKey()  # the folder and the process that builds the book into it
 
 
@@ -60,6 +74,19 @@ def book(request):
     code, log = process.wait(), Path(folder.name) / "log.txt"
     assert code == 0, f"the book does not build:\n{log.read_text()[-5000:]}"
     return Path(folder.name) / "out"
+
+
+@pytest.fixture(scope="module")
+def browser(book):  # after the book: papermill cannot run beside playwright's event loop
+    """A browser for a module's tests of pages and slides."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium (Debian), or set CHROMIUM to a browser")
+    reason = "the page tests need playwright: pip install playwright"
+    sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

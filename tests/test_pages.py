@@ -4,9 +4,8 @@ Every page of the book is opened at the width of a desktop and of a phone. What 
 miss is a problem: a figure that is not drawn, maths that is not set, a request to the network.
 """
 
-import os
 import re
-import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,6 @@ import yaml
 from bs4 import BeautifulSoup
 
 from book import build
-
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="the page tests need playwright: pip install playwright"
-)
 
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright",
@@ -27,19 +22,6 @@ axe = pytest.importorskip(
 ROOT = Path(__file__).parent.parent
 PAGES = [*build.toc_pages(ROOT / "_toc.yml"), "genindex"]
 HEAVY = 3_000_000  # bytes; plotly's program, which all pages share, is loaded once
-CHROMIUM = next(
-    filter(
-        None,
-        [
-            os.environ.get("CHROMIUM"),
-            *map(
-                shutil.which,
-                ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
-            ),
-        ],
-    ),
-    None,
-)
 LOCAL = ("file:", "data:", "blob:")
 
 INSPECT = r"""
@@ -82,23 +64,11 @@ async (patience) => {
 """
 
 
-@pytest.fixture(scope="module")
-def browser(book):  # after the book: papermill cannot run beside playwright's event loop
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium (Debian), or set CHROMIUM to a browser")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def visit(browser, page: Path, width: int, patience: int = 100) -> list[str]:
-    """Open a page from disk, network off; return everything that is wrong with it.
-
-    patience: tenths of a second that a figure may take to be drawn.
-    """
+@contextmanager
+def opened(browser, page: Path, size: tuple[int, int], query: str = "", **options):
+    """A page opened from disk, network off, and the list of what goes wrong while it is open."""
     problems = []
-    context = browser.new_context(viewport={"width": width, "height": 900})
+    context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
 
     def route(route, request):
         if request.url.startswith(LOCAL):
@@ -112,9 +82,18 @@ def visit(browser, page: Path, width: int, patience: int = 100) -> list[str]:
     tab.on("console", lambda m: m.type == "error" and problems.append(f"console: {m.text}"))
     tab.on("pageerror", lambda error: problems.append(f"script: {error}"))
     tab.on("requestfailed", lambda r: problems.append(f"failed: {r.url}"))
-    tab.goto(page.as_uri(), wait_until="load")
-    problems += tab.evaluate(INSPECT, patience)
+    tab.goto(page.as_uri() + query, wait_until="load")
+    yield tab, problems
     context.close()
+
+
+def visit(browser, page: Path, width: int, patience: int = 100) -> list[str]:
+    """Open a page; return everything that is wrong with it.
+
+    patience: tenths of a second that a figure may take to be drawn.
+    """
+    with opened(browser, page, (width, 900)) as (tab, problems):
+        problems += tab.evaluate(INSPECT, patience)
     return problems
 
 
@@ -140,8 +119,14 @@ def barriers(browser, page: Path, width: int, theme: str) -> list[str]:
     tab.goto(page.as_uri(), wait_until="load")
     tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
     tab.wait_for_timeout(500)  # colours fade into each other
-    found = axe.Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
+    found = violations(tab)
     context.close()
+    return found
+
+
+def violations(tab) -> list[str]:
+    """What axe-core finds serious or critical on an open page."""
+    found = axe.Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
     return [
         f"{one['id']}: {node['html'][:120]}"
         for one in found

@@ -46,7 +46,6 @@
     slide.querySelectorAll(".content").forEach((box) => fit(box, [1, 0.9, 0.8]));
     slide.querySelectorAll(".content, .content *").forEach(reach);
   };
-  const settleAll = () => document.querySelectorAll(".slides section").forEach(settle);
 
   const settleCurrent = () => settle(Reveal.getCurrentSlide());
 
@@ -54,7 +53,13 @@
     settleCurrent();
     for (const change of ["slidechanged", "resize"]) Reveal.on(change, settleCurrent);
   });
-  Reveal.on("pdf-ready", settleAll);
+  Reveal.on("pdf-ready", () => {
+    for (const slide of document.querySelectorAll(".slides section")) {
+      slide.removeAttribute("hidden"); // on paper each is seen, and read by who reads the PDF
+      slide.removeAttribute("aria-hidden");
+      settle(slide);
+    }
+  });
   addEventListener("resize", () => Reveal.configure(size()));
   Reveal.initialize({
     ...size(),
