@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLOTLYJS = "_assets/plotly.min.js"  # not in _static/: what lies there loads on every page
 CELL_TIMEOUT = {"demo": 1800, "paper": None}  # seconds; paper mode works through whole data sets
 KERNEL_LOG = "kernel.log"  # in the stage
+HANDED_OUT = "sabotage"  # among the notebooks: neither run nor shown, to be downloaded from a page
 RESULTS = "results"  # in the stage: what this run measured
 MARKER = ".made-by-book-build"  # in every folder made here: only those are ever replaced
 SHOWN_LINES = 12  # of a failing cell's source
@@ -297,8 +298,9 @@ def fresh_stage(out: Path, source: Path, notebooks: Sequence[Path]) -> Path:
     shutil.copytree(
         source / "book", stage / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*")
     )
-    (stage / "notebooks").mkdir()
-    for path in (source / "_config.yml", source / "_toc.yml"):
+    (stage / "notebooks" / HANDED_OUT).mkdir(parents=True)
+    handed_out = (source / "notebooks" / HANDED_OUT).glob("*.ipynb")
+    for path in (*handed_out, source / "_config.yml", source / "_toc.yml"):
         shutil.copy(path, stage / path.relative_to(source))
     for path in notebooks:
         nbformat.write(not_run(nbformat.read(path, as_version=4)), stage / "notebooks" / path.name)

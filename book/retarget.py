@@ -20,7 +20,7 @@ PLACES = (
     "CITATION.cff",
     "README.md",
     "book/**/*.md",
-    "notebooks/*.ipynb",
+    "notebooks/**/*.ipynb",
 )
 HOSTS = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
 # GitHub's rules: an owner of 1-39 letters, digits and inner hyphens, a name of at most 100.

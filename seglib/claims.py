@@ -8,6 +8,7 @@ whose control fails is not known to hold, whatever its own numbers say. Taught i
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import re
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ from seglib import metrics, results
 from seglib import recipe as recipes
 from seglib.descriptors import VIEWS
 from seglib.errors import SeglibError, UnknownName, unknown_name
+from seglib.metrics import Interval
 from seglib.results import Result
 
 # The book's own in a checkout; an installed package has a copy beside the published results.
@@ -136,6 +138,19 @@ class Judgement:
     reason: str
     figures: dict[str, Result]
 
+    def __str__(self) -> str:
+        return f"{self.status}: {self.reason}" if self.reason else self.status
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A number without an interval and without an origin, as predicates read it."""
+
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.value:g}"
+
 
 # -- judging ----------------------------------------------------------------------------------
 
@@ -164,6 +179,45 @@ def judge(claim: Claim, published: Mapping[str, Result]) -> Judgement:
     for key, field in claim.operands:
         if missing := _missing(key, field, found):
             return Judgement(NOT_RUN, f"{missing}. {claim.needs}", figures)
+    return _held_against(claim, found, figures)
+
+
+def judge_here(text: str, numbers: Mapping[str, Interval | float]) -> Judgement:
+    """Hold a claim against numbers that were just computed, and are published nowhere.
+
+    Taught in the sabotaged chapters, where a control says what the numbers hide.
+
+    Parameters
+    ----------
+    text : str
+        The claim in YAML, as in the ledger; key and mode may be left out.
+    numbers : mapping
+        An interval or a plain number for each key, say ``"dealt.auc"``.
+
+    Raises
+    ------
+    BadLedger, UnknownName
+    """
+    said = yaml.safe_load(text)
+    if isinstance(said, dict):
+        said = {"key": "here", "mode": "demo"} | said
+    claim = _claim(said, "this claim")
+    found = {key: _rounded(number) for key, number in numbers.items()}
+    for key, _ in claim.operands:
+        find(key, found)
+    return _held_against(claim, found, found)
+
+
+def _rounded(number: Interval | float) -> Interval | Plain:
+    """To as many digits as results are kept in."""
+    if not isinstance(number, Interval):
+        return Plain(round(float(number), results.DIGITS))
+    ends = {name: round(getattr(number, name), results.DIGITS) for name in FIELDS}
+    return dataclasses.replace(number, **ends)
+
+
+def _held_against(claim: Claim, found: Mapping, figures: dict) -> Judgement:
+    """The judgement where all that the claim stands on was found: its controls come first."""
     for control in claim.controls:
         if not_so := _not_so(control.holds_if, found):
             return Judgement(

@@ -26,19 +26,23 @@ def write(
     part: str | None = None,
     blend: str = "poisson",
     frames: int = 12,
+    lender: int | None = None,
 ) -> None:
     """Write a clip of one of ORL's forty people, 0 to 39.
 
     Parameters
     ----------
     part : str, optional
-        Forge this part, lent by the next person, with `blend`; None leaves the face as it is.
+        Forge this part with `blend`; None leaves the face as it is.
+    lender : int, optional
+        Who lends the part. Default: the next person.
     """
     portraits = demo.people("orl").drop_duplicates("person").path.tolist()
-    target, lender = (media.read_image(portraits[n % len(portraits)]) for n in (person, person + 1))
+    pair = person, person + 1 if lender is None else lender
+    target, other = (media.read_image(portraits[n % len(portraits)]) for n in pair)
     if part is not None:
-        face, lent = (faces.largest(image, detector) for image in (target, lender))
-        target = forgery.part_swap(target, face, lender, lent, part, blend, seed=person).image
+        face, lent = (faces.largest(image, detector) for image in (target, other))
+        target = forgery.part_swap(target, face, other, lent, part, blend, seed=person).image
     path.parent.mkdir(parents=True, exist_ok=True)
     video.write(path, filmed(target, frames, person))
 

@@ -4,6 +4,7 @@ import dataclasses
 import operator
 import re
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import example, given, settings
@@ -123,6 +124,47 @@ def test_any_other_text_is_refused_with_the_form_that_was_expected(near, text):
 def test_a_sum_of_decimals_is_compared_in_decimals():
     found = {"a.b": result("a.b", 0.3), "c.d": result("c.d", 0.1)}  # 0.1 + 0.2 > 0.3 in binary
     assert claims.parse("a.b.value >= c.d.value + 0.2").holds(found)
+
+
+# -- numbers that nobody published -------------------------------------------------------------
+
+HERE = """
+sentence: The mouth is seen.
+holds_if: [mouth.auc.low > 0.5]
+controls:
+  - sentence: Of labels dealt anew nothing is found.
+    holds_if: [dealt.auc.low <= 0.5, dealt.auc.high >= 0.5]
+  - sentence: Nobody is on both sides.
+    holds_if: [people.shared.value <= 0]
+"""
+
+
+@pytest.mark.parametrize(
+    ("mouth", "dealt", "shared", "said"),
+    [
+        ((0.7, 0.6, 0.8), (0.5 + 1e-9, 0.5 + 1e-9, 0.5 + 1e-9), 0, "holds"),
+        ((0.5, 0.4, 0.6), (0.5, 0.4, 0.6), 0, "does not hold: asked: `mouth.auc.low > 0.5`, found"),
+        ((0.7, 0.6, 0.8), (0.9, 0.8, 1.0), 3, "control failed: this control failed: Of labels"),
+        ((0.7, 0.6, 0.8), (0.5, 0.4, 0.6), 3, "Asked: `people.shared.value <= 0`, found 3"),
+    ],
+)
+def test_a_claim_of_ones_own_numbers_is_judged_as_those_of_the_ledger(mouth, dealt, shared, said):
+    intervals = {"mouth.auc": Interval(*mouth, 9, 3, 1.0), "dealt.auc": Interval(*dealt, 9, 3, 1.0)}
+    found = claims.judge_here(HERE, intervals | {"people.shared": np.int64(shared)})
+    assert said in str(found)
+    assert (str(found) == said) is (found.status == claims.HOLDS)
+
+
+def test_a_claim_of_ones_own_numbers_names_what_is_missing_or_malformed():
+    with pytest.raises(UnknownName, match="did you mean 'people'"):
+        claims.judge_here(
+            HERE.replace("people", "poeple"),
+            dict.fromkeys(["mouth.auc", "dealt.auc", "people.shared"], 0.0),
+        )
+    with pytest.raises(BadLedger, match="this claim: found 'holds'"):
+        claims.judge_here("holds", {})
+    with pytest.raises(BadLedger, match=r"this claim \('here'\) has no 'controls'"):
+        claims.judge_here("sentence: It is so.\nholds_if: []", {})
 
 
 # -- the ledger --------------------------------------------------------------------------------

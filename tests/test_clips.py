@@ -43,3 +43,12 @@ def test_people_are_different_people(tmp_path, detector):
         clips.write(tmp_path / f"{person}.mp4", person, detector, frames=1)
     first, second = frames(tmp_path / "0.mp4"), frames(tmp_path / "1.mp4")
     assert np.abs(first.astype(int) - second).mean() > 10
+
+
+def test_a_lender_can_be_named(tmp_path, detector):
+    clips.write(tmp_path / "next.mp4", 0, detector, part="mouth", frames=1)
+    for lender in (1, 2):
+        named = tmp_path / f"{lender}.mp4"
+        clips.write(named, 0, detector, part="mouth", frames=1, lender=lender)
+    same, one, other = (frames(tmp_path / f"{name}.mp4").astype(int) for name in ("next", 1, 2))
+    assert np.abs(same - one).mean() < 1 < np.abs(same - other).max()

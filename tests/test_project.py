@@ -22,6 +22,7 @@ from book import build, retarget
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SABOTAGED = sorted((ROOT / "notebooks" / "sabotage").glob("*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 IMPORTED_AS = {
@@ -212,7 +213,7 @@ def test_the_readmes_examples_run_as_written(tmp_path, module, more, said):
 
 def test_no_file_names_a_folder_of_somebodys_machine():
     personal = re.compile(r"(?<![\w.])(/home/\w+/|/Users/\w+/|/root/|C:\\\\Users)")
-    patterns = ("*", "seglib/**/*.py", "book/*", "book/**/*.md", "notebooks/*.ipynb", ".ci/*")
+    patterns = ("*", "seglib/**/*.py", "book/*", "book/**/*.md", "notebooks/**/*.ipynb", ".ci/*")
     files = [path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()]
     for path in files:
         found = personal.search(path.read_text(encoding="utf-8", errors="ignore"))
@@ -228,35 +229,40 @@ def test_there_are_notebooks_and_the_book_lists_them_all():
     assert listed == [f"notebooks/{path.stem}" for path in NOTEBOOKS]
 
 
+@pytest.fixture(params=[*NOTEBOOKS, *SABOTAGED], ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=nbformat.NO_CONVERT)
+
+
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def chapter(request):
     return nbformat.read(request.param, as_version=nbformat.NO_CONVERT)
 
 
-def tagged(chapter, tag):
-    return [cell for cell in chapter.cells if tag in cell.metadata.get("tags", [])]
+def tagged(notebook, tag):
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
-def test_a_notebook_is_clean_and_of_the_current_format(chapter):
-    nbformat.validate(chapter)
-    assert (chapter.nbformat, chapter.nbformat_minor) == (4, 5)  # 4.5: every cell has an id
-    for cell in chapter.cells:
+def test_a_notebook_is_clean_and_of_the_current_format(notebook):
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)  # 4.5: every cell has an id
+    for cell in notebook.cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
 
 
-def test_a_notebook_declares_what_it_is(chapter):
-    assert chapter.metadata.kernelspec.name == "python3"
-    assert chapter.metadata.seglib.keys() == {"title", "licence", "accelerator", "data"}
+def test_a_notebook_declares_what_it_is(notebook):
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.seglib.keys() == {"title", "licence", "accelerator", "data"}
 
 
-def test_a_notebook_has_one_parameters_cell_for_the_demo(chapter):
+def test_a_chapter_has_one_parameters_cell_for_the_demo(chapter):
     (cell,) = tagged(chapter, "parameters")
     assert 'mode = "demo"' in [line.split("  #")[0].strip() for line in cell.source.splitlines()]
 
 
-def test_a_notebook_has_one_colab_cell_that_sleeps_elsewhere(chapter, monkeypatch):
-    (cell,) = tagged(chapter, "colab")
+def test_a_notebook_has_one_colab_cell_that_sleeps_elsewhere(notebook, monkeypatch):
+    (cell,) = tagged(notebook, "colab")
     assert f"github.com/{retarget.address(ROOT)}" in cell.source
 
     def refuse(*args, **kwargs):
@@ -269,8 +275,8 @@ def test_a_notebook_has_one_colab_cell_that_sleeps_elsewhere(chapter, monkeypatc
     exec(re.sub(r"^(\s*)[!%].*$", act, cell.source, flags=re.M), {})
 
 
-def test_a_code_cell_is_a_thought_long(chapter):
-    for number, cell in enumerate(chapter.cells, 1):
+def test_a_code_cell_is_a_thought_long(notebook):
+    for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type == "code":
             assert len([line for line in cell.source.splitlines() if line.strip()]) <= 15, number
 
@@ -283,7 +289,7 @@ def copy(tmp_path):
     """The files that name the repository, in a folder of their own."""
     for path in retarget.places(ROOT):
         target = tmp_path / path.relative_to(ROOT)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(path, target)
     return tmp_path
 
@@ -297,7 +303,7 @@ def obliged(source):
     """The files that must name the repository."""
     return [
         source / name for name in ("_config.yml", "pyproject.toml", "CITATION.cff", "README.md")
-    ] + sorted((source / "notebooks").glob("*.ipynb"))
+    ] + sorted((source / "notebooks").rglob("*.ipynb"))
 
 
 def test_all_places_name_the_same_repository():
