@@ -352,7 +352,7 @@ def run(source: Path, target: Path, parameters: Mapping[str, Any], mode: str, la
     executed = nbformat.read(target, as_version=4)
     if failure or is_failed(executed):
         raise BuildError(explain_failure(source, executed, failure, target))
-    nbformat.write(scrub(executed, parameters, known_parameters(source)), target)
+    nbformat.write(stamped(scrub(executed, parameters, known_parameters(source))), target)
 
 
 def is_failed(notebook: nbformat.NotebookNode) -> bool:
@@ -407,9 +407,6 @@ def scrub(
     keep = ("duration", "end_time", "parameters", "start_time", "version")
     record = notebook.metadata.get("papermill", {})
     notebook.metadata["papermill"] = {key: record[key] for key in keep if key in record}
-    # The kernel is this environment's, so these are its versions too; book/status.py shows them.
-    ran = {"versions": receipts.versions() | {"papermill": papermill.__version__}}
-    notebook.metadata["seglib_ran"] = ran | {"machine": receipts.machine()}
     repeated = all(
         known[name]["default"] in (repr(value), f'"{value}"') for name, value in parameters.items()
     )
@@ -418,6 +415,13 @@ def scrub(
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags and repeated:
             cell.metadata["tags"] = [*tags, "remove-cell"]
+    return notebook
+
+
+def stamped(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Write into a notebook what ran it, for book/status.py; the kernel is this environment's."""
+    versions = receipts.versions() | {"papermill": papermill.__version__}
+    notebook.metadata["seglib_ran"] = {"versions": versions, "machine": receipts.machine()}
     return notebook
 
 

@@ -59,7 +59,12 @@ def strip(images: list[np.ndarray]) -> np.ndarray:
 def panels() -> dict[str, pd.DataFrame]:
     """The published AUCs that are shown, by title."""
     known = {record.name: record for record in results.records()}
-    return {title: known[name].table() for name, title in PANELS.items()}
+    return {title: known[name].table().rename(index=named) for name, title in PANELS.items()}
+
+
+def named(view: str) -> str:
+    """What a view is called on the picture."""
+    return "random" if view.startswith("random-") else view
 
 
 if __name__ == "__main__":

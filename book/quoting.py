@@ -331,7 +331,7 @@ class PublishedTable(Quoting, SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """One table, a row a number; what is said of a detector stands once, beside all of its."""
         known: dict[str, list[dict[str, str]]] = {}
-        for number in published.printed():
+        for number in published.detectors():
             known.setdefault(number["detector"], []).append(number)
         rows = []
         for at, line in enumerate(self.content, 1):
@@ -345,7 +345,7 @@ class PublishedTable(Quoting, SphinxDirective):
         if known:
             self.warn(f"the table leaves out {', '.join(known)}; expected a line for each")
         head = ["method", "trained on", "tested on", "metric", "value", "reported by", "source"]
-        return [table(head, rows, self.options.get("caption", ""))]
+        return [table(head, rows, self.options.get("caption", ""), stub=False)]
 
     def rows(
         self, numbers: list[dict[str, str]], detector: str, trained: str, source: str, at: int
@@ -422,10 +422,12 @@ def _with_code(text: str) -> list[nodes.Node]:
     return [nodes.literal(one, one) if i % 2 else nodes.Text(one) for i, one in pieces]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> nodes.table:
-    """A table whose first column names the rows; a cell is a text or a node."""
+def table(
+    head: Sequence[str], rows: Iterable[Sequence], caption: str = "", stub: bool = True
+) -> nodes.table:
+    """A table; a cell is a text or a node. As a stub the first column names the rows."""
     group = nodes.tgroup(cols=len(head))
-    group += [nodes.colspec(colwidth=COLUMN, stub=int(i == 0)) for i in range(len(head))]
+    group += [nodes.colspec(colwidth=COLUMN, stub=int(stub and i == 0)) for i in range(len(head))]
     for part, lines in ((nodes.thead(), [head]), (nodes.tbody(), rows)):
         part += [nodes.row("", *map(_cell, line)) for line in lines]
         group += part

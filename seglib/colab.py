@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from seglib import devices, receipts
+from seglib import __version__, devices, receipts
 from seglib.errors import SeglibError
 
 DRIVE = Path("/content/drive")
@@ -35,7 +35,7 @@ def settle(drive: bool = False) -> None:
     """
     if drive:
         _keep(_mounted() / "look-only-there")
-    for name, version in receipts.versions().items():
+    for name, version in ({"seglib": __version__} | receipts.versions()).items():
         print(f"{name:22} {version}")
     print(f"{'device':22} {_device()}")
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 from joblib import Parallel, delayed
-from scipy import special, stats
+from scipy import special
 from tqdm import tqdm
 
 from seglib import ablation, audit, demo, media, simulation, training, trials
@@ -21,7 +21,7 @@ from seglib.demo import Sample
 from seglib.errors import unknown_name
 from seglib.evaluation import Scores
 from seglib.extraction import Extractor
-from seglib.metrics import Interval
+from seglib.metrics import Interval, share
 from seglib.recipe import Recipe
 from seglib.training import SEEDS
 
@@ -156,16 +156,10 @@ def _simulated(recipe: Recipe, seeds: Sequence[int] = SEEDS) -> dict[str, Interv
     found = list(tqdm(done, "simulating", len(jobs), unit="part", leave=False))
     covered = np.mean([table.covered for table in found[:10]], 0)
     return {
-        "couples-clustered.covered": _share(covered[0]),
-        "couples-naive.covered": _share(covered[1]),
-        "couples-paired.false-positives": _share(np.mean(found[10:])),
+        "couples-clustered.covered": share(round(covered[0] * SETS), SETS),
+        "couples-naive.covered": share(round(covered[1] * SETS), SETS),
+        "couples-paired.false-positives": share(round(np.mean(found[10:]) * SETS), SETS),
     }
-
-
-def _share(share: float) -> Interval:
-    """A share of all simulated sets, with Wilson's interval."""
-    ends = stats.binomtest(round(share * SETS), SETS).proportion_ci(method="wilson")
-    return Interval(share, *ends, items=SETS, groups=SETS, coverage=1.0, method="wilson")
 
 
 def record_name(*cases: Sequence[str]) -> str:

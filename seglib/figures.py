@@ -345,7 +345,7 @@ def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
 
     longest = max(len(table) for table in tables.values())
     figure = Figure(figsize=(5.2 * len(tables), 1.2 + 0.36 * longest), layout="constrained")
-    axes = figure.subplots(1, len(tables), squeeze=False)[0]
+    axes = figure.subplots(1, len(tables), squeeze=False, sharex=True)[0]
     for axis, (title, table) in zip(axes, tables.items(), strict=True):
         rows = table.iloc[::-1]
         # As above; matplotlib refuses a minus.

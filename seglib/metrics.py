@@ -60,6 +60,12 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+def share(found: int, asked: int) -> Interval:
+    """A share of independent cases, say of people, with Wilson's interval (Wilson 1927)."""
+    ends = stats.binomtest(int(found), asked).proportion_ci(method="wilson")
+    return Interval(found / asked, *ends, asked, asked, 1.0, "wilson")
+
+
 def measures(
     labels: np.ndarray,
     scores: np.ndarray,

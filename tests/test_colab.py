@@ -35,6 +35,7 @@ def test_a_session_says_what_it_runs_with(stub, capsys):
     colab.settle()
     told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert told["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert told["seglib"] == seglib.__version__
     assert told["torch"].startswith("2.")
     assert told["device"]
     assert stub == []

@@ -229,20 +229,22 @@ def test_every_record_leads_to_what_it_cannot_show(tmp_path):
 
 
 def test_what_others_report_is_a_table_with_every_detector(tmp_path):
-    others = dict.fromkeys(number["detector"] for number in published.printed())
+    others = dict.fromkeys(number["detector"] for number in published.detectors())
     lines = "\n".join(f"{name} | *faces* of {name} | source {name}" for name in others)
     page = f"---\norphan: true\n---\n\n# Others\n\n```{{published}}\n{lines}\n```\n"
     out, told = build(write(tmp_path, PAGES | {"book/others.md": page}))
     assert told == ""
     found = BeautifulSoup((out / "book" / "others.html").read_text("utf-8"), "html.parser")
     rows = [[cell.text.strip() for cell in row.select("th, td")] for row in found.select("tr")]
-    assert len(rows) == len(published.printed()) + 1
+    assert len(rows) == len(published.detectors()) + 1
     assert rows[1] == [
         "Xception", "faces of Xception", "Celeb-DF v2", "AUC of frames", "0.7365",
         "DeepfakeBench", "source Xception",
     ]  # fmt: skip
     assert rows[2] == ["DFD", "AUC of frames", "0.8163", "DeepfakeBench"]
     assert found.em.text == "faces"
+    # A number further down would name its row wrongly: the first cell there is the collection.
+    assert found.select("tbody th") == []
 
 
 def test_plain_text_keeps_the_numbers_and_leaves_the_tooltips_out(tmp_path):

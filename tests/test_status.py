@@ -92,7 +92,7 @@ def test_a_chapter_says_at_its_foot_how_it_ran(site):
 def test_the_build_writes_what_it_ran_with(tmp_path):
     papermill = {"papermill": RAN | {"input_path": "/somewhere/of/mine"}}
     known = {"mode": {"default": '"demo"'}}
-    kept = build.scrub(chapter("1 · One", **papermill), {"mode": "demo"}, known)
+    kept = build.stamped(build.scrub(chapter("1 · One", **papermill), {"mode": "demo"}, known))
     path = tmp_path / "01_one.ipynb"
     nbformat.write(kept, path)
     run = status.read(path)

@@ -1,7 +1,7 @@
 """Exercises of chapter 01 and their solutions; the notebook's stubs are derived from them."""
 
 # %% 01-1
-# *Warm-up.* Which share of a label map is mouth? Then ask it of the six people above.
+# *Warm-up.* Which share of a label map is mouth? Then ask it of the six `label_maps` above.
 from seglib import exercises, regions
 
 

@@ -1,7 +1,7 @@
 """Exercises of chapter 02 and their solutions; the notebook's stubs are derived from them."""
 
 # %% 02-1
-# *Warm-up.* How many tokens of a part are left under each rule? Then ask it for the eyes above.
+# *Warm-up.* How many tokens of a part are left under each rule? Then ask it for `"eyes"` on the `label_map` above.
 from seglib import exercises
 
 

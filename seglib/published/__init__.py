@@ -10,17 +10,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import pandas as pd
-
 FILE = Path(__file__).parent / "detectors.csv"
 
 
-def detectors() -> pd.DataFrame:
-    """One row a number: detector, dataset, auc, level, source, reported_by."""
-    return pd.read_csv(FILE, keep_default_na=False)
+def detectors() -> list[dict[str, str]]:
+    """One row a number: detector, dataset, auc, level, source, reported_by.
 
-
-def printed() -> list[dict[str, str]]:
-    """The same rows as texts, each number with the digits that it was taken over with."""
+    All are texts: a number has the digits that it was taken over with.
+    """
     with FILE.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
