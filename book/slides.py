@@ -34,7 +34,7 @@ TEXT, SHOWN, TASK, NOTE = "text", "shown", "task", "note"  # kinds of blocks
 LOOKED_AT = ("math", "pst-scrollable-table-container")  # classes of what is no prose
 ALONE, ABOVE, BESIDE, BELOW = 95, 45, 50, 40  # words of prose: without a figure, or where it stands
 SENTENCE = re.compile(r"(?<=[.?!])((?:</\w+>)*)\s+(?=(?:<[^>]+>)*[A-Z“(])")
-INTERVAL = re.compile(r"^\S+ \[\S+ \S+\]$")  # 0.704 [0.667, 0.744]
+INTERVAL = re.compile(r"^\S+ (\[\S+ \S+\]|to \S+)$")  # 0.704 [0.667, 0.744], 0.06 to 0.32
 TEMPLATE = """\
 <!doctype html>
 <html lang="en">

@@ -381,8 +381,8 @@ def broken(book, tmp_path):
     ("html", "problem"),
     [
         ("<p style='width: 2000px; position: absolute'>wide</p>", "too large: <p"),
-        ("<p style='overflow: auto; height: 20px'>a<br>b<br>c</p>", None),
-        ("<p style='overflow: hidden auto; height: 1px' tabindex=-1>a<br>b</p>", None),
+        ("<p style='overflow: auto; height: 20px'>a<br>b<br>c</p>", "out of reach: <p"),
+        ("<p style='overflow: auto; height: 20px' tabindex=0>a<br>b<br>c</p>", None),
         ("<p style='position: relative; top: 900px'>low</p>", None),
         ("", "the slide is empty"),
         ("<div class=shown><div class='plotly-graph-div'>a</div></div>", "the plot is"),
