@@ -28,6 +28,7 @@ SHIPPED = (
     "dist/reveal.js",
     "plugin/notes/notes.js",
 )
+STYLES = re.compile(r"/(pygments|quoting|reading)\.css")  # of a page: code, badges, dark plots
 SKIPPED = ("Further reading", "Your receipt")
 HEADINGS = ("h1", "h2", "h3", "h4")
 TEXT, SHOWN, TASK, NOTE = "text", "shown", "task", "note"  # kinds of blocks
@@ -137,7 +138,7 @@ def deck(text: str, address: str) -> str:
     made = BeautifulSoup(made.replace('"responsive": true', '"responsive": false'), "html.parser")
     rebase(made, address)
     head = [tag for tag in page.select("head script") if "mathjax" in str(tag).lower()]
-    head += page.select("head link[href*='/pygments.css'], head link[href*='/quoting.css']")
+    head += [tag for tag in page.select("head link[href]") if STYLES.search(tag["href"])]
     if made.select(".plotly-graph-div"):
         head.append('<script src="../_assets/plotly.min.js"></script>')
     return TEMPLATE.format(
@@ -194,11 +195,11 @@ def blocks(section: Tag) -> Iterator[Block]:
             classes = tag.get("class", [])
             if "cell" in classes:
                 yield from _cell(tag)
-            elif tag.name in ("p", "ul", "ol"):
+            elif tag.name in ("p", "ul", "ol") and "ran" not in classes:
                 yield TEXT, [tag]
             elif tag.name in ("figure", "table") or set(LOOKED_AT) & {*classes} or _is_code(tag):
                 yield SHOWN, [tag]
-            else:  # margin notes, and whatever the book may yet bring
+            else:  # margin notes, when the chapter ran, and whatever the book may yet bring
                 yield NOTE, [tag]
 
 

@@ -139,6 +139,11 @@ def test_margin_notes_are_notes():
     assert deck(section("<p>So.</p><aside class='margin'>By.</aside>")).select("aside aside") == []
 
 
+def test_when_a_chapter_ran_is_no_prose():
+    (only,) = shown("<p>So.</p>" + cell(TABLE) + "<p class=ran>Ran on a day.</p>")
+    assert only[1:] == ("So.", "a table", "", "Ran on a day.")
+
+
 def test_code_is_hidden():
     html = section("<p>So.</p>" + cell(TABLE, code="secret = 1") + cell(code="secret = 2"))
     assert "secret" not in str(deck(html))
