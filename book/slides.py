@@ -28,13 +28,14 @@ SHIPPED = (
     "dist/reveal.js",
     "plugin/notes/notes.js",
 )
+STYLES = re.compile(r"/(pygments|quoting|reading)\.css")  # of a page: code, badges, dark plots
 SKIPPED = ("Further reading", "Your receipt")
 HEADINGS = ("h1", "h2", "h3", "h4")
 TEXT, SHOWN, TASK, NOTE = "text", "shown", "task", "note"  # kinds of blocks
 LOOKED_AT = ("math", "pst-scrollable-table-container")  # classes of what is no prose
 ALONE, ABOVE, BESIDE, BELOW = 95, 45, 50, 40  # words of prose: without a figure, or where it stands
 SENTENCE = re.compile(r"(?<=[.?!])((?:</\w+>)*)\s+(?=(?:<[^>]+>)*[A-Z“(])")
-INTERVAL = re.compile(r"^\S+ \[\S+ \S+\]$")  # 0.704 [0.667, 0.744]
+INTERVAL = re.compile(r"^\S+ (\[\S+ \S+\]|to \S+)$")  # 0.704 [0.667, 0.744], 0.06 to 0.32
 TEMPLATE = """\
 <!doctype html>
 <html lang="en">
@@ -137,7 +138,7 @@ def deck(text: str, address: str) -> str:
     made = BeautifulSoup(made.replace('"responsive": true', '"responsive": false'), "html.parser")
     rebase(made, address)
     head = [tag for tag in page.select("head script") if "mathjax" in str(tag).lower()]
-    head += page.select("head link[href*='/pygments.css'], head link[href*='/quoting.css']")
+    head += [tag for tag in page.select("head link[href]") if STYLES.search(tag["href"])]
     if made.select(".plotly-graph-div"):
         head.append('<script src="../_assets/plotly.min.js"></script>')
     return TEMPLATE.format(
@@ -194,11 +195,11 @@ def blocks(section: Tag) -> Iterator[Block]:
             classes = tag.get("class", [])
             if "cell" in classes:
                 yield from _cell(tag)
-            elif tag.name in ("p", "ul", "ol"):
+            elif tag.name in ("p", "ul", "ol") and "ran" not in classes:
                 yield TEXT, [tag]
             elif tag.name in ("figure", "table") or set(LOOKED_AT) & {*classes} or _is_code(tag):
                 yield SHOWN, [tag]
-            else:  # margin notes, and whatever the book may yet bring
+            else:  # margin notes, when the chapter ran, and whatever the book may yet bring
                 yield NOTE, [tag]
 
 

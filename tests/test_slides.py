@@ -139,6 +139,11 @@ def test_margin_notes_are_notes():
     assert deck(section("<p>So.</p><aside class='margin'>By.</aside>")).select("aside aside") == []
 
 
+def test_when_a_chapter_ran_is_no_prose():
+    (only,) = shown("<p>So.</p>" + cell(TABLE) + "<p class=ran>Ran on a day.</p>")
+    assert only[1:] == ("So.", "a table", "", "Ran on a day.")
+
+
 def test_code_is_hidden():
     html = section("<p>So.</p>" + cell(TABLE, code="secret = 1") + cell(code="secret = 2"))
     assert "secret" not in str(deck(html))
@@ -381,8 +386,8 @@ def broken(book, tmp_path):
     ("html", "problem"),
     [
         ("<p style='width: 2000px; position: absolute'>wide</p>", "too large: <p"),
-        ("<p style='overflow: auto; height: 20px'>a<br>b<br>c</p>", None),
-        ("<p style='overflow: hidden auto; height: 1px' tabindex=-1>a<br>b</p>", None),
+        ("<p style='overflow: auto; height: 20px'>a<br>b<br>c</p>", "out of reach: <p"),
+        ("<p style='overflow: auto; height: 20px' tabindex=0>a<br>b<br>c</p>", None),
         ("<p style='position: relative; top: 900px'>low</p>", None),
         ("", "the slide is empty"),
         ("<div class=shown><div class='plotly-graph-div'>a</div></div>", "the plot is"),

@@ -15,7 +15,7 @@
   // Drawn while its slide was hidden, a plot has the wrong width; its height follows the room.
   const draw = (plot) => {
     const box = plot.closest(".shown"), around = box.parentNode;
-    plot.drawn ??= plot.layout.height;
+    plot.drawn ??= plot.layout.height ?? 400;
     const words = [...around.children].filter((one) => one !== box && one.offsetLeft === box.offsetLeft);
     const used = words.reduce((sum, one) => sum + one.offsetHeight + 16, box.scrollHeight - plot.offsetHeight);
     const height = Math.max(0.6 * plot.drawn, Math.min(2 * plot.drawn, around.clientHeight - used));
@@ -25,6 +25,8 @@
   const scrolls = (box) =>
     /auto|scroll/.test(getComputedStyle(box).overflow) &&
     (box.scrollHeight > box.clientHeight + 1 || box.scrollWidth > box.clientWidth + 1);
+
+  const SIZES = Array.from({ length: 13 }, (_, step) => 1.2 - 0.05 * step); // 1.2 to 0.6
 
   // The largest type at which a box need not scroll; a readable one where it has to all the same.
   const fit = (box, sizes) => {
@@ -41,10 +43,10 @@
   };
 
   const settle = (slide) => {
-    slide.querySelectorAll(".shown").forEach((box) => fit(box, [1.2, 1.1, 1, 0.9, 0.8, 0.7, 0.6]));
+    slide.querySelectorAll(".shown").forEach((box) => fit(box, SIZES));
     slide.querySelectorAll(".plotly-graph-div").forEach(draw);
     slide.querySelectorAll(".content").forEach((box) => fit(box, [1, 0.9, 0.8]));
-    slide.querySelectorAll(".content, .content *").forEach(reach);
+    slide.querySelectorAll(".content, .shown").forEach(reach);
   };
 
   const settleCurrent = () => settle(Reveal.getCurrentSlide());
