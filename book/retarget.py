@@ -20,7 +20,8 @@ PLACES = (
     "CITATION.cff",
     "README.md",
     "book/**/*.md",
-    "notebooks/**/*.ipynb",
+    "notebooks/*.ipynb",
+    "notebooks/sabotage/*.ipynb",
 )
 COLAB = "https://colab.research.google.com"
 # GitHub's rules: an owner of 1-39 letters, digits and inner hyphens, a name of at most 100.
