@@ -45,7 +45,7 @@ probes: assets ## train the demo's own probes anew, and measure what that traini
 	@$(PY) -c "from seglib import unseen; unseen.publish()"
 	@$(TOOK)
 
-exercises: $(STAMP) ## derive exercises and sabotaged chapters from what is right (book/exercises, book/sabotage)
+exercises: $(STAMP) ## derive exercises and sabotaged chapters from what is right
 	@$(PY) book/exercising.py
 	@$(PY) -m ruff format notebooks
 

@@ -20,7 +20,8 @@ PLACES = (
     "CITATION.cff",
     "README.md",
     "book/**/*.md",
-    "notebooks/**/*.ipynb",
+    "notebooks/*.ipynb",
+    "notebooks/sabotage/*.ipynb",
 )
 HOSTS = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org"}
 # GitHub's rules: an owner of 1-39 letters, digits and inner hyphens, a name of at most 100.

@@ -213,9 +213,9 @@ def test_the_readmes_examples_run_as_written(tmp_path, module, more, said):
 
 def test_no_file_names_a_folder_of_somebodys_machine():
     personal = re.compile(r"(?<![\w.])(/home/\w+/|/Users/\w+/|/root/|C:\\\\Users)")
-    patterns = ("*", "seglib/**/*.py", "book/*", "book/**/*.md", "notebooks/**/*.ipynb", ".ci/*")
+    patterns = ("*", "seglib/**/*.py", "book/*", "book/**/*.md", "book/sabotage/*", ".ci/*")
     files = [path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()]
-    for path in files:
+    for path in [*files, *NOTEBOOKS, *SABOTAGED]:
         found = personal.search(path.read_text(encoding="utf-8", errors="ignore"))
         assert not found, f"{path.name}: {found[0]}"
 
@@ -301,9 +301,9 @@ def named(path):
 
 def obliged(source):
     """The files that must name the repository."""
-    return [
-        source / name for name in ("_config.yml", "pyproject.toml", "CITATION.cff", "README.md")
-    ] + sorted((source / "notebooks").rglob("*.ipynb"))
+    names = ["_config.yml", "pyproject.toml", "CITATION.cff", "README.md"]
+    names += [path.relative_to(ROOT) for path in (*NOTEBOOKS, *SABOTAGED)]
+    return [source / name for name in names]
 
 
 def test_all_places_name_the_same_repository():
