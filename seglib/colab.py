@@ -5,14 +5,23 @@ The first cell of every chapter calls `settle` there; elsewhere nothing of this 
 
 from __future__ import annotations
 
+import importlib
 import os
+import tempfile
+from contextlib import chdir
 from pathlib import Path
+from types import ModuleType
 
 from seglib import __version__, devices, receipts
 from seglib.errors import SeglibError
 
 DRIVE = Path("/content/drive")
-KEPT = {"SEGLIB_CACHE": "cache", "SEGLIB_RESULTS": "results"}  # folders on the Drive
+KEPT = {  # the variable that names a folder, and what that folder is called on the Drive
+    "SEGLIB_CACHE": "cache",  # the demo's weights and faces, and all descriptors
+    "SEGLIB_RESULTS": "results",
+    "SEGLIB_WEIGHTS": "weights",  # the paper's, by release
+    "HF_HUB_CACHE": "hub",  # the paper's, from the hub
+}
 
 
 class NotColab(SeglibError):
@@ -25,8 +34,8 @@ def settle(drive: bool = False) -> None:
     Parameters
     ----------
     drive : bool
-        Mount your Google Drive, and keep weights, descriptors and results in its folder
-        ``look-only-there``. Without it they are gone when the session ends.
+        Mount your Google Drive, which asks for permission, and keep weights, descriptors and
+        results in its folder ``look-only-there``. Without it they are gone when the session ends.
 
     Raises
     ------
@@ -40,16 +49,35 @@ def settle(drive: bool = False) -> None:
     print(f"{'device':22} {_device()}")
 
 
+def upload() -> list[Path]:
+    """Ask for files from your own disk; return where they are now, in order of name.
+
+    They go into a new folder of this session and not to the Drive: pictures of people should not
+    stay anywhere unasked.
+
+    Raises
+    ------
+    NotColab
+    """
+    folder = Path(tempfile.mkdtemp(prefix="upload-", dir=Path.cwd()))
+    with chdir(folder):  # Colab saves into the working folder
+        _colab("files").upload()
+    return sorted(folder.iterdir())
+
+
 def _mounted() -> Path:
+    _colab("drive").mount(str(DRIVE))  # does nothing where it is mounted already
+    return DRIVE / "MyDrive"
+
+
+def _colab(name: str) -> ModuleType:
     try:
-        from google.colab import drive
+        return importlib.import_module(f"google.colab.{name}")
     except ImportError:
         raise NotColab(
-            "drive=True mounts Google Drive, and this is not Colab: there is no google.colab. "
-            f"Elsewhere leave it out, and set {' and '.join(KEPT)} to folders of your own."
+            f"found no google.colab.{name}; expected Colab. On your own machine files stay where "
+            f"they are: pass their paths, and set {', '.join(KEPT)} to move a folder."
         ) from None
-    drive.mount(str(DRIVE))  # does nothing where it is mounted already
-    return DRIVE / "MyDrive"
 
 
 def _keep(folder: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import pytest
@@ -21,7 +21,9 @@ def stub(monkeypatch, tmp_path):
     mounted = []
     module, drive = ModuleType("google.colab"), ModuleType("google.colab.drive")
     drive.mount = mounted.append
-    module.drive = drive
+    module.drive, module.files = drive, ModuleType("google.colab.files")
+    module.files.upload = lambda: Path("mine.jpg").write_bytes(b"a picture")
+    monkeypatch.setitem(sys.modules, "google.colab.files", module.files)
     monkeypatch.setitem(sys.modules, "google.colab", module)
     monkeypatch.setitem(sys.modules, "google.colab.drive", drive)
     monkeypatch.setattr(colab, "DRIVE", tmp_path)
@@ -51,10 +53,20 @@ def test_what_should_outlast_a_session_goes_to_the_drive(stub, tmp_path):
     assert all(Path(os.environ[name]).is_dir() for name in colab.KEPT)
 
 
-def test_elsewhere_there_is_no_drive(monkeypatch):
+def test_files_of_your_own_stay_in_the_session(stub, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (found,) = colab.upload()
+    assert found.read_bytes() == b"a picture"
+    assert found.parent.parent == tmp_path
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize("act", [lambda: colab.settle(drive=True), colab.upload])
+def test_elsewhere_there_is_no_drive_and_no_upload(monkeypatch, tmp_path, act):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "google.colab", None)
-    with pytest.raises(colab.NotColab, match="SEGLIB_CACHE and SEGLIB_RESULTS"):
-        colab.settle(drive=True)
+    with pytest.raises(colab.NotColab, match="SEGLIB_CACHE, SEGLIB_RESULTS"):
+        act()
 
 
 def cells():
@@ -68,23 +80,28 @@ def test_all_notebooks_settle_in_the_same_way_at_the_tag_of_this_version():
     assert len(list(cells())) == len(NOTEBOOKS)
     (source,) = sources
     assert f"@v{seglib.__version__}" in source
+    assert f'if "{seglib.__version__}" not in' in source
     assert "colab.settle(" in source
     readme = (NOTEBOOKS[0].parent.parent / "README.md").read_text(encoding="utf-8")
     assert f"git tag v{seglib.__version__} " in readme
 
 
-@pytest.mark.parametrize("installed", [False, True])
-def test_the_cell_installs_once_and_holds_what_colab_brings(stub, monkeypatch, tmp_path, installed):
+HELD = ("torch==2.8.0+cu126", "torchvision==0.23.0", "torchaudio==2.8.0", "numpy==2.0.2")
+
+
+@pytest.mark.parametrize("installed", [None, "0.0.9", seglib.__version__])
+def test_the_cell_installs_once_and_holds_what_colab_brings(stub, monkeypatch, installed):
     source = next(cells()).source
-    assert re.search(r"%pip install -q -c kept\.txt ", source)
-    here = re.sub(r"%pip .*", "ran.append(source)", source)  # no Python, and no pip in a test
+    assert re.search(r"!pip list .*\{held\}. > held\.txt\n +%pip install -q -c held\.txt ", source)
+    here = re.sub(r"!pip .*", "ran.append(held)", source)  # no Python, and no pip in a test
+    here = re.sub(r"%pip .*", "ran.append(source)", here)
+    found = [SimpleNamespace(version=installed)] if installed else []
+    monkeypatch.setattr("importlib.metadata.distributions", lambda name: found)
     ran = []
-    monkeypatch.chdir(tmp_path)
-    found = (lambda name: object()) if installed else (lambda name: None)
-    monkeypatch.setattr("importlib.util.find_spec", found)
     exec(here, {"ran": ran})
-    assert len(ran) == (0 if installed else 1)
+    assert len(ran) == (0 if installed == seglib.__version__ else 2)
     if ran:
-        held = Path("kept.txt").read_text().split()
-        assert [one.split("==")[0] for one in held] == ["torch", "torchvision", "numpy"]
-        assert ran[0].endswith(f"@v{seglib.__version__}")
+        held, source = ran
+        assert all(re.search(held, line) for line in (*HELD, "protobuf==5.29.5"))
+        assert not any(re.search(held, line) for line in ("torchmetrics==1.8", "numpy-stl==3.2"))
+        assert source.endswith(f"@v{seglib.__version__}")

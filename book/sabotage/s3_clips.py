@@ -42,7 +42,7 @@ chain = extraction.Extractor(few)
 # ## A collection
 #
 # Six couples of the demo's people, filmed: each clip as it is, and forged in two ways, with a mouth
-# that the other one lends. Folders and names are those of FaceForensics++ (Rössler et al., 2019).
+# that the other one lends. Folders and names are those of FaceForensics++ (Rössler and others, 2019).
 # The two ways stand where two of its methods would, and are not these methods.
 
 # %%
