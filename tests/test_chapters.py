@@ -51,6 +51,18 @@ def test_its_last_sections_are_those_of_every_chapter(chapter):
     assert set(heads[places[-1] + 1 :]) <= {"Your receipt"}
 
 
+def test_what_was_measured_is_a_table_with_intervals(chapter):
+    _, cells = chapter
+    heads = [i for i, cell in enumerate(cells) if cell.source.startswith("## ")]
+    start = next(i for i in heads if cells[i].source.startswith("## What we measured"))
+    section = cells[start : next(i for i in heads if i > start)]
+    text = "\n".join(cell.source for cell in section)
+    quoted = re.search(r"\{results\}|\{result\}`", text)
+    computed = "metrics.share(" in text and "95 % interval" in text
+    assert "```{" in text or "pd.DataFrame(" in text
+    assert quoted or computed
+
+
 def drawing(cells):
     """The cells that draw: by themselves, or by a function of the chapter that does."""
     helpers = set()

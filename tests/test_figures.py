@@ -177,7 +177,7 @@ def test_all_plots_have_the_look_of_the_book(shown, in_the_book):
     figures.show_logits(np.array([0, 1]), np.array([-1.0, 2.0]), "Logits")
     for page in shown:
         assert '"paper_bgcolor":"rgba(0,0,0,0)"' in page  # light or dark is the page's
-        assert f'"color":"{figures.INK}"' in page
+        assert f'"colorway":["{figures.ACCENT}","{figures.CHANCE}"' in page
 
 
 # -- drawings ----------------------------------------------------------------------------------
