@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,9 +77,9 @@ def book(request):
     return Path(folder.name) / "out"
 
 
-@pytest.fixture(scope="module")
-def browser(book):  # after the book: papermill cannot run beside playwright's event loop
-    """A browser for a module's tests of pages and slides."""
+@contextmanager
+def chromium():
+    """The system's Chromium, or a skipped test that says what is missing."""
     if CHROMIUM is None:
         pytest.skip("no Chromium: apt-get install chromium (Debian), or set CHROMIUM to a browser")
     reason = "the page tests need playwright: pip install playwright"
@@ -87,6 +88,20 @@ def browser(book):  # after the book: papermill cannot run beside playwright's e
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser(book):  # after the book: papermill cannot run beside playwright's event loop
+    """A browser for a module's tests of the book's pages and slides."""
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def lone_browser():
+    """A browser for pages that a test makes itself."""
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

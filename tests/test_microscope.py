@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import skimage.data
 from bs4 import BeautifulSoup
-from test_pages import CHROMIUM, sync_api
 
 from seglib import demo, indexing, microscope, probing, recipe
 from seglib.probing import NotLinear, Probe
@@ -95,18 +94,13 @@ def test_the_page_holds_every_choice_and_escapes_what_it_is_told(page):
 
 
 @pytest.fixture(scope="module")
-def tab(page, tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium (Debian), or set CHROMIUM to a browser")
+def tab(page, lone_browser, tmp_path_factory):
     file = tmp_path_factory.mktemp("microscope") / "page.html"
     file.write_text(f"<!doctype html><html lang=en><link rel=icon href=data:,><body>{page}")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 390, "height": 900})
-        tab.context.set_offline(True)
-        tab.goto(file.as_uri())
-        yield tab
-        browser.close()
+    tab = lone_browser.new_page(viewport={"width": 390, "height": 900})
+    tab.context.set_offline(True)
+    tab.goto(file.as_uri())
+    return tab
 
 
 def test_the_keyboard_steps_through_the_choices(tab, page):
