@@ -310,7 +310,9 @@ def _brief(text: Tag, room: int, more: bool) -> str:
             kept += 1
         if kept == len(pieces):
             return str(text)
-        return f"<p>{' '.join(pieces[:kept])}</p>" if kept else ""
+        marked = [piece for piece in pieces[kept:] if "<strong>" in piece]  # the point of it all
+        brief = " ".join([*pieces[:kept], *marked])
+        return f"<p>{brief}</p>" if brief else ""
     if text.find("strong") and room:  # each item begins with what it is about
         leads = (sentences(item.p)[0] for item in text.find_all("li", recursive=False))
         return f"<ul>{''.join(f'<li>{lead}</li>' for lead in leads)}</ul>"

@@ -133,6 +133,13 @@ def test_what_a_slide_has_no_room_for_is_in_the_notes():
     assert only[4] == LONG
 
 
+def test_a_sentence_in_bold_is_never_left_to_the_notes():
+    (only,) = shown(section(f"<p>{LONG} That is <strong>the point</strong>.</p>" + cell(TABLE)))
+    assert only[1].startswith("Sentence 0")
+    assert only[1].endswith("That is the point.")
+    assert "Sentence 39" not in only[1]
+
+
 def test_margin_notes_are_notes():
     (only,) = shown(section("<p>So.</p><aside class='margin'>By the way.</aside>" + cell(TABLE)))
     assert only[4] == "By the way."
