@@ -70,7 +70,7 @@ assets: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; $(find-python); \
 	$(PY) -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV); \
-	echo "Installing into $(VENV), once: minutes, and 2 GB of disk; more where PyTorch brings CUDA."; \
+	echo "Installing into $(VENV), once: minutes, and 3 GB of disk; more where PyTorch brings CUDA."; \
 	$(PY) -m pip install torch==$(TORCH); \
 	$(PY) -m pip install -c constraints.txt -e '.[all]'; \
 	touch $@; $(TOOK)

@@ -127,7 +127,7 @@ def write(html: Path) -> list[Path]:
 def deck(text: str, address: str) -> str:
     """The deck of the chapter with this HTML, whose page lies at `address` in the book."""
     page = BeautifulSoup(text, "html.parser")
-    for tag in page.select("a.headerlink, [role=tooltip], article script[src], p.ran"):
+    for tag in page.select("a.headerlink, [role=tooltip], article script[src]"):
         tag.decompose()  # reveal.js has no room for tooltips; plotly is loaded once, below
     chapter = page.select_one("article section")
     book = page.title.get_text().rpartition("— ")[2]

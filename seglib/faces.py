@@ -34,6 +34,10 @@ class NoFace(SeglibError):
     """No detector saw a face. The item is recorded with this reason; it never gets a score."""
 
 
+class NotBytes(SeglibError, ValueError):
+    """The picture is no ``(H, W, 3)`` array of bytes."""
+
+
 class FaceTooSmall(SeglibError):
     """The face has too few pixels for its parts to be told apart."""
 
@@ -127,6 +131,20 @@ class Detector(Protocol):
         return [self(image) for image in images]
 
 
+def check_bytes(image: np.ndarray) -> None:
+    """Refuse what is no ``(H, W, 3)`` uint8 picture: a network would find nothing in it, silently.
+
+    Raises
+    ------
+    NotBytes
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise NotBytes(
+            f"found a picture of {image.dtype} and shape {image.shape}; expected uint8, (H, W, 3). "
+            "scikit-image's functions need preserve_range=True, then .astype(np.uint8)."
+        )
+
+
 class MeshDetector(Detector):
     """BlazeFace and the face mesh, see `mesh`; faces without a mesh are dropped."""
 
@@ -136,6 +154,7 @@ class MeshDetector(Detector):
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         """Faces of a ``(H, W, 3)`` uint8 picture, largest first."""
+        check_bytes(image)
         found = []
         for detection in self._networks.detect(image):
             seen = self._networks.landmarks(image, detection)
@@ -175,6 +194,8 @@ class RetinaFaceDetector(Detector):
         """The same for several pictures of one size, looked at together."""
         import torch
 
+        for image in images:
+            check_bytes(image)
         views = np.stack([_shrunk(image, RETINA_SIDE) for image in images])
         zoom = np.divide(images[0].shape[1::-1], views.shape[2:0:-1])
         with torch.inference_mode():

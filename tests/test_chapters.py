@@ -104,3 +104,10 @@ def test_it_refers_to_its_figures_has_notes_in_the_margin_and_cites(chapter):
     assert text.count(":::{margin}") >= 2
     reading = text[text.index("## Further reading") :]
     assert len(re.findall(r"\{cite:t\}`\w+`", reading)) >= 3
+
+
+def test_its_links_can_be_followed_in_lab(chapter):
+    _, cells = chapter
+    linked = re.findall(r"\]\(([^):#\s]+)[^)]*\)", prose(cells))
+    assert linked
+    assert [one for one in linked if not (ROOT / "notebooks" / one).is_file()] == []

@@ -5,6 +5,7 @@ import operator
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import example, given, settings
@@ -336,7 +337,8 @@ def test_every_claim_of_the_abstract_has_a_row():
 
 
 def test_the_papers_claims_agree_with_its_published_numbers():
-    known = published.detectors().set_index(["detector", "dataset"]).auc
+    table = pd.DataFrame(published.detectors()).set_index(["detector", "dataset"])
+    known = table.auc.astype(float)
     mouth = ABSTRACT["celebdf-mouth"].value
     assert mouth == known["Al-Zyoud & El Saddik", "Celeb-DF v2"]
     assert OWN["dfd-mouth"].paper.value == known["Al-Zyoud & El Saddik", "DFD"]

@@ -500,3 +500,17 @@ def test_a_ready_made_crop_that_is_not_square_is_padded_by_its_edge():
     np.testing.assert_array_equal(image[156:356], wide)
     assert (image[:156] == wide[0]).all()
     assert (image[356:] == wide[-1]).all()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        skimage.data.astronaut() / 255,  # what scikit-image's functions return
+        skimage.data.astronaut()[..., 0],
+        np.dstack([skimage.data.astronaut()] * 2),
+    ],
+    ids=["floats", "grey", "six channels"],
+)
+def test_a_picture_that_is_no_bytes_is_refused_and_not_called_faceless(image):
+    with pytest.raises(faces.NotBytes, match=r"expected uint8, \(H, W, 3\)"):
+        faces.load("mesh")(image)

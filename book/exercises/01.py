@@ -18,8 +18,10 @@ exercises.check("01-1", mouth_share)
 
 
 # %% 01-2
-# *Turn it.* By how many degrees does a map like `crop.matrix` turn a picture? Rotate the portrait
-# with `skimage.transform.rotate`, run the chain, and see whether your answer agrees.
+# *Turn it.* By how many degrees does a map like `crop.matrix` turn a picture? Turn the portrait
+# anticlockwise by a few angles, `skimage.transform.rotate(portrait, 20, preserve_range=True)` as
+# `np.uint8`, run the chain, and see how far your answer *moves* from that of the unturned one: the
+# crop turns back, and the detector is good to a degree or so.
 def turn(matrix):
     """Degrees of a (2, 3) map of turning, scaling and shifting; clockwise
     on the screen is positive, for y points down."""

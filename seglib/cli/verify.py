@@ -13,7 +13,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = common.parser(
         commands,
         "verify",
-        "check the published numbers: offline in seconds, or by re-running the demo",
+        "check the published numbers: offline in a minute, or by re-running the demo",
         "Recompute every published number from the scores beside it and compare to the digit; "
         "check the claims, the receipts and what the pages quote. Needs no network, no weights "
         "and no GPU. With --full it then re-runs the demo, which takes minutes, compares each "

@@ -33,6 +33,7 @@ def turn(answer):
         found = number(
             answer, np.array([[scale * cos, -scale * sin, x], [scale * sin, scale * cos, y]])
         )
+        expect(np.isfinite(found), "For one matrix your angle is no number. Does the scale matter?")
         expect(
             not np.isclose(found, np.radians(degrees)) or np.isclose(degrees, 0),
             "That is in radians; degrees are asked for.",
