@@ -499,9 +499,10 @@ def build_html(stage: Path) -> Path:
     if done.returncode:
         lines = done.stdout.splitlines()
         told = [line for line in lines if "WARNING" in line or "ERROR" in line]
-        broke = [at for at, line in enumerate(lines) if "Exception occurred" in line]
-        told += lines[broke[0] :][:SHOWN_LINES] if broke else [] if told else lines[-30:]
-        raise BuildError("\n".join(["Jupyter Book failed:", *told]))
+        crash = next((at for at, line in enumerate(lines) if "Exception occurred" in line), None)
+        if crash is not None:  # the traceback below it is Jupyter Book's own and tells nothing
+            told += lines[crash : crash + SHOWN_LINES]
+        raise BuildError("\n".join(["Jupyter Book failed:", *(told or lines[-30:])]))
     html = stage / "_build" / "html"
     (html / MARKER).touch()
     plotlyjs = html / PLOTLYJS

@@ -7,7 +7,6 @@ versions ran it and on what kind of machine. Nothing here is typed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,14 +56,12 @@ def read(path: Path) -> Run:
     record: dict[str, Any] = known.get("papermill", {})
     if record.get("duration") is None:
         return Run(path.stem)
-    ran = known.get("seglib_ran", {})
     return Run(
         path.stem,
         record["parameters"]["mode"],
         datetime.fromisoformat(record["start_time"]),
         record["duration"],
-        ran.get("versions"),
-        ran.get("machine"),
+        **known["seglib_ran"],
     )
 
 
@@ -72,34 +69,22 @@ class Status(SphinxDirective):
     """``{status}``: a row a chapter, then the versions."""
 
     def run(self) -> list[nodes.Node]:
-        """Two tables; the second says where chapters differ."""
+        """Two tables; one environment ran all chapters of a build."""
         runs = []
         for name in sorted(filter(CHAPTER.fullmatch, self.env.found_docs)):
             path = Path(self.env.doc2path(name))
             self.env.note_dependency(str(path))
             runs.append(read(path))
         rows = [
-            [link(f"notebooks/{run.name}", self.env.docname),
-             run.mode, run.when, run.took]
+            [link(f"notebooks/{run.name}", self.env.docname), run.mode, run.when, run.took]
             for run in runs
-        ]  # fmt: skip
-        chapters = table(["chapter", "mode", "ran", "took"], rows, "The chapters of this book")
-        return [chapters, *self.versions([run for run in runs if run.versions])]
-
-    def versions(self, runs: Sequence[Run]) -> list[nodes.Node]:
-        """What ran them."""
-        if not runs:
-            return []
-        names = dict.fromkeys(name for run in runs for name in run.versions)
-        rows = [[name, _all(run.versions.get(name, "?") for run in runs)] for name in names]
-        kind = "{system}, {machine}, {processors} processors"
-        machines = _all(kind.format(**run.machine) for run in runs if run.machine)
-        rows = [["machine", machines], ["seglib", __version__], *rows]
-        return [table(["", "version"], rows, "What ran them")]
-
-
-def _all(values: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(values))
+        ]
+        shown = [table(["chapter", "mode", "ran", "took"], rows, "The chapters of this book")]
+        if done := [run for run in runs if run.started]:
+            kind = "{system}, {machine}, {processors} processors".format(**done[0].machine)
+            rows = [["machine", kind], ["seglib", __version__], *done[0].versions.items()]
+            shown.append(table(["", "version"], rows, "What ran them"))
+        return shown
 
 
 def link(page: str, here: str, text: str = "") -> nodes.paragraph:
@@ -119,9 +104,10 @@ def add_foot(app: Sphinx, doctree: nodes.document) -> None:
     run = read(Path(app.env.doc2path(here)))
     said = "This chapter was not run in this build."
     if run.started:
-        named = [f"{name} {run.versions[name]}" for name in BRIEFLY] if run.versions else []
-        named = ", ".join(["seglib " + __version__, *named])
-        said = f"Ran on {run.when} in {run.took}, mode {run.mode}, with {named}."
+        named = ", ".join(f"{name} {run.versions[name]}" for name in BRIEFLY)
+        said = (
+            f"Ran on {run.when} in {run.took}, mode {run.mode}, with seglib {__version__}, {named}."
+        )
     foot = nodes.paragraph("", said + " ", classes=["ran"])
     if PAGE in app.env.found_docs:
         foot += link(PAGE, here, "All chapters").children

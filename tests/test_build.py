@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -75,6 +76,22 @@ def test_a_book_is_built_and_replaces_the_former_one(make_book, former, tmp_path
     told = capsys.readouterr().out
     assert "[1/2] 01_one" in told
     assert f"{html.as_uri()}/index.html" in told
+
+
+def test_a_crash_of_sphinx_is_told_by_its_own_lines(monkeypatch, tmp_path):
+    said = [
+        "reading sources",
+        "Exception occurred:",
+        '  File "status.py", line 49',
+        "TypeError: no",
+    ]
+    told = "\n".join([*said, *["  File click/core.py"] * 40])
+    done = subprocess.CompletedProcess([], 1, stdout=told)
+    monkeypatch.setattr(build.subprocess, "run", lambda *args, **options: done)
+    with pytest.raises(
+        build.BuildError, match=r'Jupyter Book failed:\nException occurred:\n  File "s'
+    ):
+        build.build_html(tmp_path)
 
 
 def test_a_figure_of_a_chapter_that_did_not_run_can_be_referred_to(make_book, tmp_path):

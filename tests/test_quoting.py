@@ -86,19 +86,20 @@ def write(folder, pages, ledger=LEDGER):
     return folder
 
 
-def build(folder, builder="html"):
+def build(folder, builder="html", extension="book.quoting"):
     """Build it, or what of it is out of date; return the pages and the warnings."""
     out, told = folder / "_build" / builder, io.StringIO()
     settings = {
-        "extensions": ["myst_nb", "book.quoting"],
+        "extensions": ["myst_nb", extension],
         "root_doc": "book/intro",
         # Said here, as Sphinx would add to a default that all builds of a process share.
         "source_suffix": {".md": "myst-nb", ".ipynb": "myst-nb"},
         "nb_execution_mode": "off",
         "html_theme": "basic",
         "exclude_patterns": ["_build"],
-        "seglib_results": str(folder / "results"),
     }
+    if extension == "book.quoting":
+        settings["seglib_results"] = str(folder / "results")
     with patch_docutils(folder), docutils_namespace():
         app = Sphinx(
             folder, None, out, folder / "_build" / "doctrees", builder, settings,

@@ -1,13 +1,10 @@
 """The status page and the foot of a chapter, on executed notebooks, through the real Sphinx."""
 
-import io
-
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from nbformat import v4
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
+from test_quoting import build as build_site
 
 import seglib
 from book import build, status
@@ -37,20 +34,7 @@ def site(tmp_path):
     one = chapter("1 · One: *first*", papermill=RAN, seglib_ran=ran)
     nbformat.write(one, tmp_path / "notebooks" / "01_one.ipynb")
     nbformat.write(chapter("2 · Two"), tmp_path / "notebooks" / "02_two.ipynb")
-    settings = {
-        "extensions": ["myst_nb", "book.status"],
-        "root_doc": "book/intro",
-        "source_suffix": {".md": "myst-nb", ".ipynb": "myst-nb"},
-        "nb_execution_mode": "off",
-        "html_theme": "basic",
-    }
-    out, told = tmp_path / "_build" / "html", io.StringIO()
-    with patch_docutils(), docutils_namespace():
-        Sphinx(
-            tmp_path, None, out, tmp_path / "_build" / "doctrees", "html", settings,
-            status=None, warning=told, warningiserror=False,
-        ).build()  # fmt: skip
-    return out, told.getvalue()
+    return build_site(tmp_path, extension="book.status")
 
 
 def page(out, name):
