@@ -34,6 +34,7 @@ from seglib import (
     media,
     mesh,
     parsing,
+    perturbation,
     regions,
 )
 from seglib import recipe as recipes
@@ -41,12 +42,12 @@ from seglib.descriptors import DamagedDescriptors, Descriptors
 from seglib.errors import unknown_name
 from seglib.extraction import Extractor
 from seglib.faces import Face
-from seglib.recipe import Recipe
+from seglib.recipe import UNTOUCHED, Recipe
 
 # The code on the way from a picture to its descriptor, and through a forgery.
 MAKERS = (
     conversion, devices, media, alignment, mesh, faces, regions, parsing, backbones, indexing,
-    forgery, descriptors, extraction,
+    forgery, perturbation, descriptors, extraction,
 )  # fmt: skip
 COMPUTING = ("torch", "transformers", "opencv-python", "ai-edge-litert", "numpy", "pillow")
 DATASETS = ("orl", "csu")
@@ -208,8 +209,9 @@ def _beside(recipe: Recipe, dataset: str, part: str | None) -> list[Recipe]:
 
 
 def networks(recipe: Recipe) -> Extractor:
-    """The networks of a recipe, loaded once for all recipes of one look."""
-    return _extractor(recipe.look)
+    """The networks of a recipe, loaded once for all recipes of one look, however perturbed."""
+    untouched = _extractor(recipe.look.but(perturbation=UNTOUCHED))
+    return untouched.choosing(perturbation=recipe.perturbation)
 
 
 _extractor = cache(Extractor)

@@ -269,8 +269,8 @@ def card(table: pd.DataFrame, store: Store, view: str, recipe: Recipe) -> dict:
 def fits(card: dict, store: Store) -> None:
     """Refuse descriptors that a probe was not trained for.
 
-    How many frames a video gives, which of several faces is taken and in which precision the
-    networks ran may differ.
+    How many frames a video gives, what is done to them, which of several faces is taken and in
+    which precision the networks ran may differ.
 
     Raises
     ------
@@ -281,7 +281,7 @@ def fits(card: dict, store: Store) -> None:
     # A card may be older than a decision, which then was what is the default today.
     theirs = dataclasses.asdict(Recipe(**card["recipe"]))
     theirs |= dict.fromkeys(store.networks) | card["networks"]
-    free = store.recipe.afterwards | {"seed", "frames", "face_choice", "precision"}
+    free = store.recipe.afterwards | {"seed", "frames", "perturbation", "face_choice", "precision"}
     differ = [
         f"{name} is {theirs[name]!r} for the probe and {ours[name]!r} for the descriptors"
         for name in ours

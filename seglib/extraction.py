@@ -14,6 +14,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count, islice, repeat
 from pathlib import Path
@@ -28,7 +29,8 @@ from seglib.backbones import Preprocessing, Tokens
 from seglib.descriptors import Descriptors, Layout
 from seglib.errors import SeglibError
 from seglib.faces import Crop, Face
-from seglib.recipe import OF_TOKENS, Recipe
+from seglib.perturbation import Perturbation
+from seglib.recipe import OF_TOKENS, UNTOUCHED, Recipe
 from seglib.store import Store
 
 BATCH = {"cpu": 8, "cuda": 32}  # crops that travel through the networks together
@@ -110,10 +112,10 @@ class Extractor:
             "precision": str(devices.dtype(self.device)).removeprefix("torch."),
         }
 
-    def choosing(self, face_choice: str) -> Extractor:
-        """The same networks under another rule of choosing the face."""
+    def choosing(self, **changes: str) -> Extractor:
+        """The same networks under another `face_choice` or `perturbation`."""
         other = copy.copy(self)
-        other.recipe = self.recipe.but(face_choice=face_choice)
+        other.recipe = self.recipe.but(**changes)
         return other
 
     def crop(self, image: np.ndarray) -> Crop:
@@ -254,7 +256,7 @@ class Extractor:
                 if tokens:
                     found.grids[found.index[place]] = seen.labels[i], seen.patches[0][i].numpy()
 
-        for index, seen, face, crop in _ahead(self._crops(frames, masks), self.batch):
+        for index, seen, face, crop in _ahead(self._crops(frames, masks, stream), self.batch):
             found.index.append(index)
             found.seen.append(seen)
             found.chosen.append(face)
@@ -275,19 +277,39 @@ class Extractor:
         self,
         frames: Iterable[tuple[int, np.ndarray | SeglibError]],
         masks: Iterable[np.ndarray | SeglibError | None] | None,
+        stream: Sequence[int],
     ) -> Iterator[tuple[int, int, Face | None, Crop | SeglibError]]:
         """Of each frame its index, how many faces are seen, the chosen one, and its crop."""
         items = zip(frames, repeat(None) if masks is None else masks, strict=False)
+        change = Perturbation.of(self.recipe.perturbation)
         while chunk := list(islice(items, self.batch)):
-            seen = self._detect([image for (_, image), _ in chunk])
-            for ((index, image), mask), faces_seen in zip(chunk, seen, strict=True):
+            seeds = [(self.recipe.seed, *stream, index) for (index, _), _ in chunk]
+            pictures = self._perturbed([image for (_, image), _ in chunk], change, seeds)
+            seen = self._detect(pictures)
+            taken = zip(chunk, pictures, seen, seeds, strict=True)
+            for ((index, _), mask), image, faces_seen, seed in taken:
                 face = None
                 try:
                     face = self._choose(image, faces_seen, mask)
-                    crop = self._cut(image, face)
+                    crop = self._cut(image, change.face(face, seed))
                 except SeglibError as error:
                     crop = error
                 yield index, len(faces_seen), face, crop
+
+    def _perturbed(
+        self,
+        pictures: Sequence[np.ndarray | SeglibError],
+        change: Perturbation,
+        seeds: Sequence[Sequence[int]],
+    ) -> list[np.ndarray | SeglibError]:
+        """The pictures after what the recipe does to them; what covers a face has to find it."""
+        seen = self._detect(pictures) if change.on_face else repeat([])
+        return [
+            change.picture(image, seed, found[0].box if found else None)
+            if isinstance(image, np.ndarray)
+            else image
+            for image, seed, found in zip(pictures, seeds, seen, strict=False)
+        ]
 
     def _detect(self, pictures: Sequence[np.ndarray | SeglibError]) -> list[list[Face]]:
         """Faces of each picture, none for an error; in one batch where sizes agree."""
@@ -480,8 +502,9 @@ def _read(row, recipe: Recipe) -> tuple[dict[str, str], list, list | None]:
     made_from = {"content": "", "stamp": ""}
     try:
         made_from = {"content": _content(row, recipe), "stamp": _stamp(row, recipe)}
-        indices = video.evenly(video.length(row.path), recipe.frames)
-        frames = list(video.read(row.path, indices))
+        with _as_tested(row, recipe) as path:
+            indices = video.evenly(video.length(path), recipe.frames)
+            frames = list(video.read(path, indices))
     except SeglibError as error:
         return made_from, [(WHOLE, error)], None
     except OSError as error:  # no permission, a network drive that is gone
@@ -490,6 +513,12 @@ def _read(row, recipe: Recipe) -> tuple[dict[str, str], list, list | None]:
     if recipe.face_choice != "mask" or row.label == 0:
         return made_from, frames, None
     return made_from, frames, _masks(row, indices)
+
+
+def _as_tested(row, recipe: Recipe) -> AbstractContextManager[str | Path]:
+    """The path of a row, or of its video in the compression that the recipe asks for."""
+    change = Perturbation.of(recipe.perturbation)
+    return change.reencoded(row.path) if change.reencodes(row.path) else nullcontext(row.path)
 
 
 def _masks(row, indices: Sequence[int]) -> list[np.ndarray | SeglibError]:
@@ -512,6 +541,8 @@ def _make(
     """Describe one video and write it."""
     uid = row.video_uid
     stream = [int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4])]
+    if Perturbation.of(extractor.recipe.perturbation).reencodes(row.path):  # done while reading
+        extractor = extractor.choosing(perturbation=UNTOUCHED)
     found = extractor.follow(frames, masks, stream, tokens)
     (rows,) = found.descriptors()
     store.write(uid, made_from, found.ledger(uid), rows, found.grids if tokens else None)

@@ -26,8 +26,17 @@ AFTERWARDS = ("mode", "region", "conditioning", "c_grid", "folds", "inner_folds"
 # Decisions that come after the crop: recipes that differ in nothing else share one look at it.
 OF_TOKENS = ("patch_rule", "region", "encoding", "layer", "pooling")
 
+# What may be done to a test's pictures before anything looks at them, see `perturbation`.
+UNTOUCHED = "none"
+KINDS = (
+    "saturation", "contrast", "blocks", "noise", "blur", "pixelation", "h264", "jpeg",
+    "downscaling", "screenshot", "occlusion", "jitter",
+)  # fmt: skip
+LEVELS = (1, 2, 3, 4, 5)
+
 # The answers that some decisions have. Another one is refused, rather than hashed and ignored.
 CHOICES = {
+    "perturbation": (UNTOUCHED, *(f"{kind}:{level}" for kind in KINDS for level in LEVELS)),
     "face_choice": ("largest", "mask"),
     "resize": ("bicubic", "bilinear"),
     "normalisation": ("imagenet", "clip", "half"),
@@ -50,6 +59,7 @@ class Recipe:
     parser: str  # who labels the crop's pixels: "mesh", "farl/lapa" or "farl/celebm"
     backbone: str  # the frozen encoder: a known name, a local folder or a hub id
     frames: int = 32  # of a video, evenly spaced over the whole of it
+    perturbation: str = UNTOUCHED  # done to each frame first: "jpeg:3" is level 3 of 5
     face_choice: str = "largest"  # of several faces: the largest, or the one a mask covers most
     crop_scale: float = 1.3  # side of the crop over the longer side of the face box
     crop_size: int = 448  # side of the square face crop in pixels, which the parser labels
@@ -151,6 +161,9 @@ class Recipe:
 
 
 def _digest(decisions: dict) -> str:
+    # Younger than the first published keys, which stand for untouched pictures and stay valid.
+    if decisions["perturbation"] == UNTOUCHED:
+        decisions = {name: decisions[name] for name in decisions if name != "perturbation"}
     text = json.dumps(decisions, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

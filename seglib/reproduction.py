@@ -268,7 +268,7 @@ def _fill(
     filled, done.networks[recipe.backbone] = {}, extractor.networks
     for test in asked:
         print(f"{test.title}, {recipe.backbone}: {len(test.table)} videos", file=sys.stderr)
-        choosing = extractor.choosing(test.face_choice)
+        choosing = extractor.choosing(face_choice=test.face_choice)
         done_now = extraction.extract(test.table, choosing, stores)
         if done_now.elsewhere:
             done.missing.append(

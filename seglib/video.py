@@ -109,8 +109,13 @@ def folder_frames(folder: Path) -> list[Path]:
     return sorted(pictures, key=naturally)
 
 
+def is_file(path: str | os.PathLike) -> bool:
+    """Whether it is a video file, and not a folder of frames or a picture."""
+    return not (Path(path).is_dir() or _is_picture(Path(path)))
+
+
 def write(path: Path, images: Iterable[np.ndarray], rate: int = 25, crf: int = 23) -> None:
-    """Write pictures ``(H, W, 3)`` uint8 of one size as an H.264 video.
+    """Write pictures ``(H, W, 3)`` uint8 of one size as an H.264 video; the same bytes each time.
 
     crf is x264's quality, lower is better; 23 is what FaceForensics++ calls c23, 40 its c40
     (Rössler et al., ICCV 2019, section 3).
@@ -118,7 +123,10 @@ def write(path: Path, images: Iterable[np.ndarray], rate: int = 25, crf: int = 2
     import av
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+        # With several threads, what x264 decides depends on how many cores there are; and its code
+        # for AVX-512 looks past the end of rows, at whatever memory held before.
+        options = {"crf": str(crf), "threads": "1", "x264-params": "asm=SSE4.2"}
+        stream = container.add_stream("libx264", rate=rate, options=options)
         for number, image in enumerate(images):
             if number == 0:
                 stream.height, stream.width = (side // 2 * 2 for side in image.shape[:2])

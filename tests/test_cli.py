@@ -276,6 +276,8 @@ def table(tmp_path):
             "no video in the split",
         ),
         (["evaluate", "m.csv", "--probe", "p.safetensors"], 1, "hold no probe"),
+        (["evaluate", "m.csv", "--scores", "a=s.csv", "--robustness"], 1, "expected probes alone"),
+        (["evaluate", "m.csv", "--probe", "p", "--robustness", "jpg"], 2, "did you mean 'jpeg'"),
         (["evaluate", "gone.csv", "--scores", "a=s.csv"], 1, "gone.csv"),
         (["train", "m.csv", "--mode", "demo", "--store", "nowhere"], 1, "seglib extract"),
         (["extract", "m.csv", "--mode", "demo", "--device", "gpu"], 1, "expected cpu"),

@@ -1,5 +1,6 @@
 """The whole chain on real faces, with bad company, and what is kept of it on disk."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ from seglib import (
 )  # fmt: skip
 from seglib.descriptors import Descriptors, Layout, OtherPart
 from seglib.extraction import Extractor, OtherCrop, Outcome
+from seglib.perturbation import Perturbation
 from seglib.store import Store
 
 COLUMNS = [field.name for field in fields(Descriptors) if field.name != "layout"]
@@ -150,6 +152,46 @@ def test_no_picture_at_all_is_no_row():
 def test_a_failure_that_is_no_pictures_fault_is_not_hidden():
     with pytest.raises(AttributeError):
         chain()(["a name instead of a picture"])
+
+
+# -- perturbed pictures --------------------------------------------------------------------------
+
+
+def perturbed(decision, images):
+    found = chain().choosing(perturbation=decision).follow(enumerate(images))
+    return found.descriptors()[0], found
+
+
+@pytest.mark.parametrize("decision", ["noise:1", "h264:2", "downscaling:3"])
+def test_pictures_are_perturbed_before_anything_looks_at_them(decision):
+    images, change = list(pictures(3)), Perturbation.of(decision)
+    by_hand = [change.picture(image, (0, number)) for number, image in enumerate(images)]
+    equal(perturbed(decision, images)[0], chain()(by_hand))
+
+
+def test_what_covers_a_face_is_put_where_the_face_was():
+    (image,), change = pictures(1), Perturbation("occlusion", 4)
+    box = faces.largest(image, chain().detector).box
+    equal(perturbed("occlusion:4", [image])[0], chain()([change.picture(image, (0, 0), box)]))
+
+
+def test_a_jittered_crop_leaves_the_ledger_and_takes_the_labels_along(good):
+    found, frames = perturbed("jitter:5", pictures(3))
+    _, untouched = perturbed("none", pictures(3))
+    pd.testing.assert_frame_equal(frames.ledger("v"), untouched.ledger("v"))
+    assert (found.counts[:, 7:10].sum(1) > 0).all()  # a mouth is found where it is now
+    assert (found.counts != good.counts[:3]).any(1).all()
+
+
+def test_a_bad_picture_stays_its_error_under_a_perturbation():
+    several = [skimage.data.chelsea(), media.MissingFile("gone"), *pictures(1)]
+    for decision in ("blur:1", "occlusion:1", "jitter:1"):
+        found, _ = perturbed(decision, several)
+        assert [one.partition(":")[0] for one in found.reasons] == ["NoFace", "MissingFile", ""]
+
+
+def pictures(count):
+    return (image for _, image in media.read_all(face_paths(count)))
 
 
 # -- views -------------------------------------------------------------------------------------
@@ -557,7 +599,7 @@ def test_the_mask_names_the_face_of_a_fake_and_the_largest_that_of_a_real(
 ):
     stores = {}
     for rule in ("largest", "mask"):
-        choosing = extractor.choosing(rule)
+        choosing = extractor.choosing(face_choice=rule)
         extraction.extract(crowd, choosing, tmp_path)
         stores[rule] = Store.find(tmp_path, choosing.recipe).ledger(crowd.video_uid)
     largest, masked = (table.set_index(["video_uid", "frame"]) for table in stores.values())
@@ -595,6 +637,24 @@ def test_a_failing_consumer_leaves_no_thread_behind():
     next(made)
     made.close()  # as happens when its loop fails
     assert not [one for one in threading.enumerate() if one.name.startswith("looking ahead")]
+
+
+# -- perturbed videos ----------------------------------------------------------------------------
+
+
+def test_a_video_is_reencoded_once_and_as_a_whole(videos, extractor, tmp_path):
+    (row,) = videos[videos.path.str.endswith(".mp4")].head(1).itertuples(index=False)
+    change, plain = Perturbation("h264", 5), extractor.choosing(perturbation="none")
+    with change.reencoded(row.path) as copy:
+        indices = video.evenly(video.length(copy), extractor.recipe.frames)
+        stream = [int.from_bytes(hashlib.sha256(row.video_uid.encode()).digest()[:4])]
+        (expected,) = plain.follow(video.read(copy, indices), stream=stream).descriptors()
+    chosen = extractor.choosing(perturbation="h264:5")
+    extraction.extract(videos[videos.video_uid == row.video_uid], chosen, tmp_path)
+    store = Store.find(tmp_path, chosen.recipe)
+    found = Descriptors.load(store.path(row.video_uid))
+    equal(found, expected)
+    assert store.folder.name != Store(tmp_path, plain.recipe, plain.networks).folder.name
 
 
 # -- interrupted, killed, in company -------------------------------------------------------------

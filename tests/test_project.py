@@ -59,9 +59,9 @@ MODULES = (
     "store", "extraction", "items", "resampling", "roc", "metrics", "simulation", "probing",
     "training", "novelty", "panel", "stacking", "evaluation", "scoretable", "results",
     "localisation", "scoring", "counterfactual", "demo", "trials", "zeroshot", "unseen",
-    "ablation", "audit", "experiments", "clips", "preflight", "published", "claims", "receipts",
-    "colab", "reproduction", "verification", "figures", "microscope", "report", "export",
-    "exercises", "cli",
+    "ablation", "audit", "robustness", "experiments", "clips", "preflight", "published",
+    "claims", "receipts", "colab", "reproduction", "verification", "figures", "microscope",
+    "report", "export", "exercises", "cli",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

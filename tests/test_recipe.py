@@ -1,6 +1,8 @@
 """Decisions and their hashes."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +20,7 @@ OTHERS = {
     "c_grid": (1.0,), "folds": 3, "inner_folds": 4, "seed": 1, "face_choice": "mask",
     "resize": "bilinear", "normalisation": "clip", "conditioning": "l2", "patch_rule": "touched",
     "encoding": "isolated", "layer": -2, "pooling": "max",
+    "perturbation": "jpeg:3",
 }  # fmt: skip
 
 
@@ -34,6 +37,13 @@ def test_every_decision_changes_the_key(field):
     assert recipe.demo().but(**{field: getattr(recipe.demo(), field)}).key == recipe.demo().key
     kept = changed.descriptor_key == recipe.demo().descriptor_key
     assert kept == (field in recipe.AFTERWARDS)
+
+
+def test_a_key_from_before_there_were_perturbations_stands_for_untouched_pictures():
+    decisions = dataclasses.asdict(recipe.demo())
+    del decisions["perturbation"]
+    text = json.dumps(decisions, sort_keys=True)
+    assert recipe.demo().key == hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def test_what_comes_after_the_descriptors_is_known():

@@ -306,6 +306,17 @@ def test_faceforensics_from_folder_to_table(world, decisions, run, tmp_path):
         assert column in said
     assert "mouth, by how a fake was made" in said
 
+    said = run("evaluate", "ffpp.csv", "--out", "robust.csv", "--probe", probes[0],
+               "--robustness", "h264:5", "occlusion:1")  # fmt: skip
+    robust = pd.read_csv("robust.csv").set_index("perturbation")
+    assert robust.index.tolist() == ["none", "h264:5", "occlusion:1"]
+    assert robust.auc["none"] == pytest.approx(found.auc["mouth"])
+    assert robust.change["none"] == 0
+    assert robust.change["h264:5"] == pytest.approx(robust.auc["h264:5"] - robust.auc["none"])
+    assert robust.no_face["none"] > 0  # a clip shows a cup
+    assert (robust[["coverage", "no_face", "no_part"]].stack().between(0, 1)).all()
+    assert "h264:5" in said
+
 
 @pytest.mark.parametrize("name", ["celebdf", "dfd", "dfdc", "deepfakebench", "table", "folder"])
 def test_any_data_set_from_folder_to_auc(name, decisions, run, write, tmp_path):

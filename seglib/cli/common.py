@@ -165,6 +165,18 @@ def _typed(name: str, text: str, now: object) -> object:
 
 
 @contextmanager
+def resumable(store: Path) -> Iterator[None]:
+    """For an extraction: what an interrupted one says."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f": every video that was complete is kept in {store}; the same command goes on from "
+            "there."
+        ) from None
+
+
+@contextmanager
 def loading() -> Iterator[None]:
     """For the imports of a short command: none of what they make is garbage before the end.
 

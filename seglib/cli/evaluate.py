@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from seglib.cli import common
 from seglib.errors import SeglibError
+from seglib.recipe import KINDS
 
 
 class BadDetectors(SeglibError):
@@ -21,11 +23,15 @@ def add(commands: argparse._SubParsersAction) -> None:
         "score a manifest's videos by probes, beside other detectors' scores",
         "A video's score is the mean logit of its frames. Every AUC comes with its interval over "
         "groups of people, its coverage, and the lead of the first detector over it on the videos "
-        "that both have scored.",
+        "that both have scored. With --robustness, each probe is also tested on the same videos "
+        "compressed, scaled, covered and otherwise perturbed; they are extracted as needed, and an "
+        "interrupted run goes on where it was.",
         "  seglib evaluate celebdf.csv --probe mouth.safetensors cls.safetensors\n"
         "  seglib evaluate celebdf.csv --probe mouth.safetensors --scores LipForensics=lip.csv\n"
         "  seglib evaluate dfd.csv --probe mouth.safetensors --set face_choice=mask\n"
-        "  seglib evaluate ffpp.csv --probe mouth.safetensors --out table.csv\n",
+        "  seglib evaluate ffpp.csv --probe mouth.safetensors --out table.csv\n"
+        "  seglib evaluate ffpp.csv --probe mouth.safetensors --robustness\n"
+        "  seglib evaluate ffpp.csv --probe mouth.safetensors --robustness jpeg h264:3\n",
     )
     parser.add_argument("manifest", type=Path, help="a CSV that `seglib manifest` wrote")
     parser.add_argument("--probe", type=Path, nargs="+", default=[], metavar="FILE")
@@ -37,10 +43,17 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="another detector's scores: columns video_uid and score, a probability of fake or "
         "log-odds",
     )
+    parser.add_argument(
+        "--robustness",
+        nargs="*",
+        metavar="KIND[:LEVEL]",
+        help=f"perturb the videos: all kinds at five levels, or these; {', '.join(KINDS)}",
+    )
     common.add_split(parser, "test")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the table as CSV")
     common.add_changes(parser)
     common.add_stores(parser)
+    common.add_device(parser)
     parser.set_defaults(run=run)
 
 
@@ -53,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after
     table = common.videos(arguments)
+    if arguments.robustness is not None:
+        return _robustness(table, arguments)
     found = [_probed(path, table, arguments) for path in arguments.probe]
     for scores in arguments.scores:
         name, equals, path = scores.partition("=")
@@ -103,20 +118,62 @@ def _everything(scores, detectors: dict):
 
 def _probed(path: Path, table, arguments: argparse.Namespace):
     """Name and scores of the probes of one file."""
-    from seglib import evaluation, probing
-    from seglib.recipe import Recipe
+    from seglib import evaluation
     from seglib.store import Store
+
+    probes, card, recipe = _loaded(path, arguments)
+    store = Store.find(arguments.store, recipe, card["networks"])
+    evaluation.fits(card, store)
+    return path.stem, evaluation.detect(probes, store, card["view"], table.video_uid)
+
+
+def _loaded(path: Path, arguments: argparse.Namespace):
+    """The probes of one file, their card, and the recipe to describe videos by."""
+    from seglib import probing
+    from seglib.recipe import Recipe
 
     probes, card = probing.load(path)
     try:
         trained = Recipe(**card["recipe"])
-        view, networks = card["view"], card["networks"]
+        card["view"], card["networks"]
     except (TypeError, KeyError) as error:
         raise probing.BadProbe(
             f"the card of {path} lacks what an evaluation needs, or is of another version "
             f"({error}); expected view, recipe and networks. Train the probe again."
         ) from error
-    changed = common.changed(trained, arguments.changes)
-    store = Store.find(arguments.store, changed, networks)
-    evaluation.fits(card, store)
-    return path.stem, evaluation.detect(probes, store, view, table.video_uid)
+    return probes, card, common.changed(trained, arguments.changes)
+
+
+def _robustness(table, arguments: argparse.Namespace) -> int:
+    """Score perturbed videos by each probe, print and keep one table."""
+    import pandas as pd
+
+    from seglib import evaluation, extraction, robustness
+    from seglib.store import Store, at_most
+
+    decisions = robustness.chosen(arguments.robustness)
+    if arguments.scores or not arguments.probe:
+        raise BadDetectors(
+            f"--robustness with {len(arguments.probe)} probes and {len(arguments.scores)} files of "
+            "scores; expected probes alone: others' software has not seen the perturbed videos. "
+            "Give --probe FILE, and --scores in a run of its own."
+        )
+    found = {}
+    for path in arguments.probe:
+        probes, card, recipe = _loaded(path, arguments)
+        extractor = extraction.Extractor(recipe, arguments.device)
+        evaluation.fits(card, Store(arguments.store, recipe, extractor.networks))
+        size = at_most(len(table) * recipe.frames, extractor.backbone.width, recipe) / 1e9
+        print(f"{path.stem}: {len(table)} videos, untouched and under {len(decisions)} "
+              f"perturbations; the stores take {size * (len(decisions) + 1):.1f} GB at most",
+              file=sys.stderr)  # fmt: skip
+        case = table, extractor, arguments.store, probes, card["view"], decisions
+        with common.resumable(arguments.store):
+            found[path.stem] = robustness.of_videos(*case)
+        print(f"\n{path.stem}\n{robustness.worded(found[path.stem]).to_string()}")
+    drawn = next(iter(found.values())).attrs["drawn"]
+    print(f"\nintervals resample {drawn}; a change is that of videos with a score in both; no_face "
+          "and no_part are shares of frames")  # fmt: skip
+    if arguments.out:
+        pd.concat(found, names=["probe"]).to_csv(arguments.out)
+    return common.OK

@@ -43,13 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     extractor = extraction.Extractor(recipe, arguments.device)
     size = at_most(len(table) * recipe.frames, extractor.backbone.width, recipe) / 1e9
     print(f"{len(table)} videos; the store takes {size:.1f} GB at most", file=sys.stderr)
-    try:
+    with common.resumable(arguments.store):
         done = extraction.extract(table, extractor, arguments.store, arguments.tokens)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f": every video that was complete is kept in {arguments.store}; the same command goes "
-            "on from there."
-        ) from None
     print(recipe)
     print(f"{done.made} videos described, {done.there} were there, {done.elsewhere} are being "
           "described by another process")  # fmt: skip

@@ -1,0 +1,226 @@
+"""What perturbed pictures make of a probe, and of the parser: AUC and coverage by kind and level.
+
+The probe learns from pictures as they are and is tested on perturbed ones of people whom it has
+not met; a forgery gets the same treatment as the picture it was made from. What is lost may be
+the probe's, whose trace is gone, or the parser's, that finds no face or no part: the one is told
+by the AUC of those that have a score, the other by the coverage. Taught in chapter 07.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from seglib import audit, demo, evaluation, extraction, media, results
+from seglib import recipe as recipes
+from seglib.descriptors import Descriptors
+from seglib.errors import unknown_name
+from seglib.evaluation import Scores
+from seglib.extraction import Extractor
+from seglib.perturbation import KINDS
+from seglib.probing import Probe
+from seglib.recipe import LEVELS, UNTOUCHED, Recipe
+from seglib.store import Store
+from seglib.training import SEEDS
+
+# The collection with the larger faces: DeeperForensics' parameters are in pixels.
+FORGED = ("csu", "mouth", "feathered")
+PICTURES = 2  # of each person are perturbed; all are learned from
+PARTS = audit.FORGED
+
+
+def decision(kind: str, level: int) -> str:
+    """How a recipe names it: ``"jpeg:3"``; level 0 is ``"none"``."""
+    return f"{kind}:{level}" if level else UNTOUCHED
+
+
+def level_name(view: str, level: int) -> str:
+    """How a view is called at a level: ``"mouth"``, ``"mouth, level 3"``."""
+    return f"{view}, level {level}" if level else view
+
+
+def record_name(kind: str) -> str:
+    """Under which the scores of a kind are kept."""
+    return f"robustness-{kind}"
+
+
+def measured(kind: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
+    """Scores of a kind's five levels and of the same pictures untouched, as views.
+
+    Views are the `PARTS`, pooled from the whole face's tokens and encoded alone, and all patches.
+    """
+    whole = demo.sample(*FORGED, recipe)
+    alone = {one.region: demo.sample(*FORGED, one) for one in _alone(recipe)}
+    tested = np.flatnonzero(np.tile(_few(recipe), 2))
+    views = _views(whole.descriptors, {part: one.descriptors for part, one in alone.items()})
+    several = [_perturbed(recipe.but(perturbation=decision(kind, level))) for level in LEVELS]
+    case = audit.Case(
+        f"{whole.name}: {kind}",
+        whole.labels,
+        whole.groups,
+        whole.items,
+        np.where(whole.labels == 1, whole.part, ""),
+        views,
+    )
+    changed = {view: np.concatenate([one[view] for one in several]) for view in views}
+    found = case.extended(tested, changed).scores(whole.part, list(views), recipe, seeds)
+    places = [tested, *np.arange(len(whole.labels), len(found.labels)).reshape(len(LEVELS), -1)]
+    named = {
+        level_name(view, level): (view, places[level]) for level in (0, *LEVELS) for view in views
+    }
+    return replace(
+        found,
+        labels=whole.labels[tested],
+        groups=whole.groups[tested],
+        items=whole.items[tested],
+        probes=found.probes[:, tested],
+        views={name: found.views[view][:, rows] for name, (view, rows) in named.items()},
+        thresholds={name: found.thresholds[view] for name, (view, _) in named.items()},
+        title=case.name,
+    )
+
+
+def _alone(recipe: Recipe) -> list[Recipe]:
+    return [recipe.but(encoding="isolated", region=part) for part in PARTS]
+
+
+def _few(recipe: Recipe) -> np.ndarray:
+    """Which of the collection's pictures are perturbed, ``(N,)`` bool."""
+    people = demo.people(FORGED[0], recipe.seed)
+    return (people.groupby("person").cumcount() < PICTURES).to_numpy()
+
+
+def _views(whole: Descriptors, alone: dict[str, Descriptors]) -> dict[str, np.ndarray]:
+    found = {part: whole.view(part) for part in (*PARTS, "all")}
+    return found | {audit.view_name(part, "isolated"): alone[part].view(part) for part in PARTS}
+
+
+def _perturbed(recipe: Recipe) -> dict[str, np.ndarray]:
+    """Each view of the pictures, bona fide and then forged, as the recipe perturbs them."""
+    asked = [recipe, *_alone(recipe)]
+    names = f"{FORGED[0]}-few-real", f"{FORGED[0]}-few-{FORGED[1]}-{FORGED[2]}"
+    whole, *alone = (
+        Descriptors.joined(
+            demo.kept(name, one, partial(_described, name, place), asked, (_pictures,))
+            for place, name in enumerate(names)
+        )
+        for one in asked
+    )
+    return _views(whole, dict(zip(PARTS, alone, strict=True)))
+
+
+def _described(name: str, place: int, several: Sequence[Recipe]) -> list[Descriptors]:
+    """Descriptors of the bona fide pictures (place 0) or of the forged ones (1)."""
+    first = several[0]
+    pictures = _pictures(first.look.but(perturbation=UNTOUCHED))[place]
+    label = f"{name}, {first.perturbation}"
+    return demo.networks(first).several(pictures, several, len(pictures), label)
+
+
+@cache  # every kind and level asks for them
+def _pictures(recipe: Recipe) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Those that are perturbed, in pairs: as they were, and forged."""
+    few = np.flatnonzero(_few(recipe))
+    paths = demo.people(FORGED[0], recipe.seed).path
+    forged = list(demo.forge(*FORGED, demo.networks(recipe).detector, recipe.seed))
+    return [media.read_image(paths[row]) for row in few], [forged[row].image for row in few]
+
+
+def publish() -> None:
+    """Measure every kind and keep the records, as `make robustness` does.
+
+    Describing the pictures takes long; interrupted, it goes on where it was.
+    """
+    for kind in tqdm(KINDS, "kinds", unit="kind"):
+        recipe = recipes.demo()
+        scores = measured(kind, recipe)
+        results.save(record_name(kind), scores, recipe, chapter="07", folder=results.FOLDER)
+
+
+# -- videos of a manifest -----------------------------------------------------------------------
+
+
+def chosen(asked: Sequence[str]) -> list[str]:
+    """Decisions of a recipe from kinds (``"jpeg"``) and kinds at a level (``"jpeg:3"``).
+
+    Raises
+    ------
+    seglib.errors.UnknownName
+    """
+    known = recipes.CHOICES["perturbation"][1:]
+    found = {}
+    for one in asked or KINDS:
+        if one not in (*known, *KINDS):
+            raise unknown_name("perturbation", one, (*KINDS, *known))
+        found |= dict.fromkeys([one] if ":" in one else [decision(one, n) for n in LEVELS])
+    return list(found)
+
+
+def of_videos(
+    table: pd.DataFrame,
+    extractor: Extractor,
+    root: str | Path,
+    probes: Sequence[Probe],
+    view: str,
+    decisions: Sequence[str],
+) -> pd.DataFrame:
+    """AUC and coverage of probes on a manifest's videos, untouched and under each perturbation.
+
+    Each has a store of its own under `root`, so that an interrupted run goes on where it was.
+
+    Parameters
+    ----------
+    table, extractor, root
+        As in `extraction.extract`.
+    probes, view
+        As in `evaluation.detect`.
+    decisions : sequence of str
+        See `chosen`.
+
+    Returns
+    -------
+    DataFrame with the index ``perturbation``, "none" first
+        auc, low, high; change, change_low, change_high: from untouched, on videos that have a
+        score in both; coverage of videos; and shares of frames: no_face, and no_part, of those
+        that have a face but no token of the probe's view.
+    """
+    detectors, lost = {}, {}
+    for one in tqdm((UNTOUCHED, *decisions), "perturbations", unit="perturbation"):
+        chain = extractor.choosing(perturbation=one)
+        extraction.extract(table, chain, root)
+        store = Store(root, chain.recipe, chain.networks)
+        detectors[one] = evaluation.detect(probes, store, view, table.video_uid)
+        reasons = store.ledger(table.video_uid).reason != ""
+        silent = np.isnan(detectors[one].frames[1]).any(0)
+        lost[one] = reasons.mean(), (silent & ~reasons.to_numpy()).mean()
+    scores, drawn = evaluation.together(table, detectors)
+    found = scores.table(UNTOUCHED)
+    change = -found[["lead", "lead_high", "lead_low"]]
+    found[["change", "change_low", "change_high"]] = change.to_numpy()
+    found[["no_face", "no_part"]] = [lost[name] for name in found.index]
+    columns = ["auc", "low", "high", "change", "change_low", "change_high", "coverage"]
+    found = found[[*columns, "no_face", "no_part"]].rename_axis("perturbation")
+    found.attrs["drawn"] = drawn
+    return found
+
+
+def worded(table: pd.DataFrame) -> pd.DataFrame:
+    """What `of_videos` found, for people: numbers with their intervals, shares in per cent."""
+    interval = "{:.3f} [{:.3f}, {:.3f}]"
+    change = interval.replace(":", ":+")
+    words = {
+        "AUC": [interval.format(*row) for row in table[["auc", "low", "high"]].to_numpy()],
+        "change": [
+            change.format(*row) for row in table[["change", "change_low", "change_high"]].to_numpy()
+        ],
+    }
+    shares = table[["coverage", "no_face", "no_part"]].map("{:.0%}".format)
+    return (
+        pd.DataFrame(words, index=table.index).join(shares).replace(r".*nan.*", "none", regex=True)
+    )
