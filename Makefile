@@ -20,7 +20,7 @@ TOOK = echo "make $@: $$(( $$(date +%s) - $(START) )) s"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test results verify probes exercises lab lint clean retarget constraints assets
+.PHONY: help book test results verify probes robustness exercises lab lint clean retarget constraints assets
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ verify: $(STAMP) ## check every published number against the scores it was made 
 probes: assets ## train the demo's own probes anew, and measure what that training is worth; takes long
 	@$(PY) -c "from seglib import panel, scoring, zeroshot; panel.save(zeroshot.train(), scoring.OWN)"
 	@$(PY) -c "from seglib import unseen; unseen.publish()"
+	@$(TOOK)
+
+robustness: assets ## measure every perturbation of chapter 07 anew; takes about an hour
+	@$(PY) -c "from seglib import robustness; robustness.publish()"
 	@$(TOOK)
 
 exercises: $(STAMP) ## derive exercises and sabotaged chapters from what is right

@@ -2,7 +2,7 @@
 
 The protocol mirrors the paper's claim of generalising without target data: one set of people and
 one way of forging to train on, another set and another way to test on. Taught in chapters 03 to
-06.
+07.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 from scipy import special
 from tqdm import tqdm
 
-from seglib import ablation, audit, demo, media, simulation, training, trials
+from seglib import ablation, audit, demo, media, robustness, simulation, training, trials
 from seglib.demo import Sample
 from seglib.errors import unknown_name
 from seglib.evaluation import Scores
@@ -181,6 +181,7 @@ EXPERIMENTS: dict[str, Callable[..., Scores | Mapping]] = {
     "simulation": _simulated,
     **ablation.EXPERIMENTS,
     **audit.EXPERIMENTS,
+    **robustness.EXPERIMENTS,
 }
 
 

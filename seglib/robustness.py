@@ -33,6 +33,7 @@ from seglib.training import SEEDS
 FORGED = ("csu", "mouth", "feathered")
 PICTURES = 2  # of each person are perturbed; all are learned from
 PARTS = audit.FORGED
+HERE = {"kind": "jpeg", "levels": (3,), "parts": ("mouth",)}  # what chapter 07 measures itself
 
 
 def decision(kind: str, level: int) -> str:
@@ -45,21 +46,21 @@ def level_name(view: str, level: int) -> str:
     return f"{view}, level {level}" if level else view
 
 
-def record_name(kind: str) -> str:
-    """Under which the scores of a kind are kept."""
-    return f"robustness-{kind}"
+def measured(
+    kind: str,
+    recipe: Recipe,
+    seeds: Sequence[int] = SEEDS,
+    levels: Sequence[int] = LEVELS,
+    parts: Sequence[str] = PARTS,
+) -> Scores:
+    """Scores of a kind's levels and of the same pictures untouched, as views.
 
-
-def measured(kind: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
-    """Scores of a kind's five levels and of the same pictures untouched, as views.
-
-    Views are the `PARTS`, pooled from the whole face's tokens and encoded alone, and all patches.
+    Views are the parts, pooled from the whole face's tokens and encoded alone, and all patches.
     """
     whole = demo.sample(*FORGED, recipe)
-    alone = {one.region: demo.sample(*FORGED, one) for one in _alone(recipe)}
-    tested = np.flatnonzero(np.tile(_few(recipe), 2))
-    views = _views(whole.descriptors, {part: one.descriptors for part, one in alone.items()})
-    several = [_perturbed(recipe.but(perturbation=decision(kind, level))) for level in LEVELS]
+    alone = [demo.sample(*FORGED, one).descriptors for one in _alone(recipe, parts)]
+    views = _views(whole.descriptors, alone, parts)
+    several = [_perturbed(recipe.but(perturbation=decision(kind, n)), parts) for n in levels]
     case = audit.Case(
         f"{whole.name}: {kind}",
         whole.labels,
@@ -68,11 +69,14 @@ def measured(kind: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
         np.where(whole.labels == 1, whole.part, ""),
         views,
     )
+    tested = np.flatnonzero(np.tile(_few(recipe), 2))
     changed = {view: np.concatenate([one[view] for one in several]) for view in views}
     found = case.extended(tested, changed).scores(whole.part, list(views), recipe, seeds)
-    places = [tested, *np.arange(len(whole.labels), len(found.labels)).reshape(len(LEVELS), -1)]
+    again = np.arange(len(whole.labels), len(found.labels)).reshape(len(levels), -1)
     named = {
-        level_name(view, level): (view, places[level]) for level in (0, *LEVELS) for view in views
+        level_name(view, level): (view, rows)
+        for level, rows in zip((0, *levels), (tested, *again), strict=True)
+        for view in views
     }
     return replace(
         found,
@@ -86,8 +90,8 @@ def measured(kind: str, recipe: Recipe, seeds: Sequence[int] = SEEDS) -> Scores:
     )
 
 
-def _alone(recipe: Recipe) -> list[Recipe]:
-    return [recipe.but(encoding="isolated", region=part) for part in PARTS]
+def _alone(recipe: Recipe, parts: Sequence[str]) -> list[Recipe]:
+    return [recipe.but(encoding="isolated", region=part) for part in parts]
 
 
 def _few(recipe: Recipe) -> np.ndarray:
@@ -96,15 +100,19 @@ def _few(recipe: Recipe) -> np.ndarray:
     return (people.groupby("person").cumcount() < PICTURES).to_numpy()
 
 
-def _views(whole: Descriptors, alone: dict[str, Descriptors]) -> dict[str, np.ndarray]:
-    found = {part: whole.view(part) for part in (*PARTS, "all")}
-    return found | {audit.view_name(part, "isolated"): alone[part].view(part) for part in PARTS}
+def _views(
+    whole: Descriptors, alone: Sequence[Descriptors], parts: Sequence[str]
+) -> dict[str, np.ndarray]:
+    found = {part: whole.view(part) for part in (*parts, "all")}
+    isolated = {part: one.view(part) for part, one in zip(parts, alone, strict=True)}
+    return found | {audit.view_name(part, "isolated"): one for part, one in isolated.items()}
 
 
-def _perturbed(recipe: Recipe) -> dict[str, np.ndarray]:
+def _perturbed(recipe: Recipe, parts: Sequence[str]) -> dict[str, np.ndarray]:
     """Each view of the pictures, bona fide and then forged, as the recipe perturbs them."""
-    asked = [recipe, *_alone(recipe)]
-    names = f"{FORGED[0]}-few-real", f"{FORGED[0]}-few-{FORGED[1]}-{FORGED[2]}"
+    asked = [recipe, *_alone(recipe, parts)]
+    first = f"{FORGED[0]}-{PICTURES}-each"
+    names = f"{first}-real", f"{first}-{FORGED[1]}-{FORGED[2]}"
     whole, *alone = (
         Descriptors.joined(
             demo.kept(name, one, partial(_described, name, place), asked, (_pictures,))
@@ -112,7 +120,7 @@ def _perturbed(recipe: Recipe) -> dict[str, np.ndarray]:
         )
         for one in asked
     )
-    return _views(whole, dict(zip(PARTS, alone, strict=True)))
+    return _views(whole, alone, parts)
 
 
 def _described(name: str, place: int, several: Sequence[Recipe]) -> list[Descriptors]:
@@ -132,15 +140,19 @@ def _pictures(recipe: Recipe) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return [media.read_image(paths[row]) for row in few], [forged[row].image for row in few]
 
 
+# By the name of its record: a part of what `publish` keeps, so that the page measures as well.
+EXPERIMENTS = {"robustness-here": partial(measured, **HERE)}
+
+
 def publish() -> None:
     """Measure every kind and keep the records, as `make robustness` does.
 
     Describing the pictures takes long; interrupted, it goes on where it was.
     """
+    recipe = recipes.demo()
     for kind in tqdm(KINDS, "kinds", unit="kind"):
-        recipe = recipes.demo()
         scores = measured(kind, recipe)
-        results.save(record_name(kind), scores, recipe, chapter="07", folder=results.FOLDER)
+        results.save(f"robustness-{kind}", scores, recipe, chapter="07", folder=results.FOLDER)
 
 
 # -- videos of a manifest -----------------------------------------------------------------------

@@ -28,11 +28,11 @@ def world(monkeypatch):
         assert decided.perturbation == "none"
         return whole
 
-    def perturbed(decided):
+    def perturbed(decided, parts):
         _kind, _, level = decided.perturbation.partition(":")
         rows = made_up(PEOPLE, EACH, seed=7 + int(level), lead=4.0 * (1 - int(level) / 5))
         found = rows.descriptors.of(np.tile(few, 2))
-        views = robustness._views(found, dict.fromkeys(robustness.PARTS, found))
+        views = robustness._views(found, [found] * len(parts), parts)
         if level == "5":
             views["mouth"][::2] = np.nan
         return views
@@ -81,6 +81,17 @@ def test_a_level_nought_is_scored_as_without_any_perturbation(world):
     plain = trials.within(sample, ["mouth"], RECIPE, (0,))
     tested = np.isin(sample.items, found.items)
     np.testing.assert_array_equal(found.views["mouth"], plain.views["mouth"][:, tested])
+
+
+def test_what_the_chapter_measures_is_a_part_of_what_is_kept(world):
+    here = robustness.EXPERIMENTS["robustness-here"](RECIPE, seeds=(0,))
+    kept = robustness.measured("jpeg", RECIPE, (0,))
+    assert list(here.views) == [
+        "mouth", "all", "isolated mouth",
+        "mouth, level 3", "all, level 3", "isolated mouth, level 3",
+    ]  # fmt: skip
+    for view, scores in here.views.items():
+        np.testing.assert_array_equal(scores, kept.views[view])
 
 
 def test_kinds_and_levels_are_chosen_by_name():
