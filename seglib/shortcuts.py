@@ -43,6 +43,7 @@ NUMBERS = (
 CATEGORIES = ("resolution", "JPEG tables", "codec", "container", "pixel format")
 CHANNELS = NUMBERS + CATEGORIES
 MARGIN = 0.1  # an AUC less than this from one half is not suspicious, however sure it is
+FEWEST = 4  # groups: of three couples chance alone parts the classes in 1 of 10 channels
 FOLDS = 5  # of people, for the shares of fakes
 LOOKS, EARLY = 3, 25  # frames to take the brightness of, among so many: decoding all takes hours
 ADVICE = (
@@ -184,16 +185,17 @@ def measure(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         auc, low, high: with its interval over the groups that `evaluation.resampled_by` chooses,
         NaN where it cannot be had; apart; coverage, items, groups: on how much it stands; bona_fide
         and fake: a class's median, or commonest value; note: why some have no value, or no AUC is
-        there; suspicious: apart by `MARGIN` at least, and the interval leaves one half out. A
-        category has to be above one half: below it, what goes with fakes among some people goes
-        with bona fide videos among others, and no one thing can be learned.
+        there; suspicious: apart by `MARGIN` at least, on `FEWEST` groups at least, and the interval
+        leaves one half out. A category has to be above one half: below it, what goes with fakes
+        among some people goes with bona fide videos among others, and no one thing can be learned.
     """
     labels, (groups, _) = table.label.to_numpy(), evaluation.resampled_by(table)
     rows = {name: _asked(cells[name], name in CATEGORIES, labels, groups) for name in cells}
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("channel")
     sure = (found.low > 0.5) | (found.high < 0.5) & ~found.index.isin(CATEGORIES)
     apart = (found.auc - 0.5).abs()
-    return found.assign(apart=apart, suspicious=sure & (apart >= MARGIN))
+    told = sure & (apart >= MARGIN) & (found.groups >= FEWEST)
+    return found.assign(apart=apart, suspicious=told)
 
 
 def _asked(values: pd.Series, category: bool, labels: np.ndarray, groups: np.ndarray) -> dict:

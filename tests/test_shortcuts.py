@@ -251,6 +251,15 @@ def test_a_category_that_turns_round_between_people_is_no_shortcut():
     assert not found.suspicious
 
 
+def test_of_three_couples_chance_is_not_called_suspicious():
+    table, _ = made_up(0, 4, 2, 1)
+    table["label"] = np.tile([0, 1], 4)
+    for couples, suspicious in ((3, False), (4, True)):
+        some = table[: 2 * couples]
+        found = measured(some, some.label.to_numpy(), "file size")
+        assert (found.auc, found.low, found.suspicious) == (1, 1, suspicious)
+
+
 def test_few_people_and_one_class():
     table, values = made_up(0, 2, 4, 2)
     alone = table[table.group == table.group[0]].reset_index(drop=True)

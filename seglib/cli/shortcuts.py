@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     with suppress(NoStore):
         store = Store.find(arguments.store, recipe)
     found = shortcuts.hunt(table, store)
-    shown = found[["auc", "low", "high", "coverage", "bona_fide", "fake", "suspicious"]]
+    shown = found[["auc", "low", "high", "apart", "coverage", "bona_fide", "fake", "suspicious"]]
     print(shown.to_string(float_format="{:.3f}".format, na_rep="none"))
     for note, rows in found[found.note != ""].groupby("note", sort=False):
         print(f"{', '.join(rows.index)}: {files.printable(note)}")
