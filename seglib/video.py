@@ -141,7 +141,7 @@ def opened(path: Path) -> Iterator[tuple]:
     if not path.exists():
         raise MissingFile(f"{path} does not exist; expected a video. Check the manifest.")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except av.FFmpegError as error:
         raise _unreadable(path, f"it does not open ({error.strerror})") from error
     with container:
