@@ -83,6 +83,9 @@ def of(path: Path) -> dict[str, Channel]:
         size = sum(picture.stat().st_size for picture in pictures)
     except SeglibError as error:
         return dict.fromkeys(CHANNELS, error)
+    except OSError as error:  # no permission, a network drive that is gone
+        found = f"{path} cannot be read: {error.strerror}. Check the file and its folder."
+        return dict.fromkeys(CHANNELS, video.UnreadableVideo(found))
     kind = f"a {found['container']} of {found['codec']}"
     lacks = {name: NoChannel(f"{kind} has no {name}") for name in CHANNELS}
     return lacks | found | {"file size": size, "frames": frames, "brightness": _brightness(looks)}

@@ -334,6 +334,37 @@ def test_what_cannot_be_read_is_missing_with_its_reason_and_stops_nothing(orl, t
     assert "probably cut short" in found.note["codec"] or "does not exist" in found.note["codec"]
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".jpg", ".png"])
+def test_damage_of_any_kind_stops_nothing(orl, tmp_path, suffix):
+    path, rng = tmp_path / f"a{suffix}", np.random.default_rng(0)
+    if suffix == ".mp4":
+        video.write(path, clips.filmed(orl[0][1], 4))
+    else:
+        Image.fromarray(orl[0][1]).save(path)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    kinds = set()
+    for _ in range(60):
+        damaged = whole[: rng.integers(1, 2 * len(whole))].copy()
+        damaged[rng.integers(0, len(damaged), 8)] = rng.integers(0, 256)
+        path.write_bytes(damaged.tobytes())
+        found = shortcuts.of(path)
+        assert found.keys() == set(CHANNELS)
+        numbers = [found[one] for one in shortcuts.NUMBERS if not isinstance(found[one], Exception)]
+        assert np.isfinite(np.array(numbers, float)).all()
+        kinds.add(type(found["codec"]).__name__)
+    assert {"UnreadableVideo", "UnreadableImage"} & kinds
+
+
+def test_a_drive_that_is_gone_stops_nothing(monkeypatch, tmp_path):
+    def gone(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(video, "length", gone)
+    found = shortcuts.of(tmp_path / "a.mp4")
+    assert set(map(type, found.values())) == {UnreadableVideo}
+    assert "Permission denied. Check the file" in str(found["codec"])
+
+
 # -- on the command line, in the card and in the report -----------------------------------------
 
 
