@@ -86,7 +86,7 @@ def of(path: Path) -> dict[str, Channel]:
     except OSError as error:  # no permission, a network drive that is gone
         found = f"{path} cannot be read: {error.strerror}. Check the file and its folder."
         return dict.fromkeys(CHANNELS, video.UnreadableVideo(found))
-    kind = f"a {found['container']} of {found['codec']}"
+    kind = f"{found['codec']} ({found['container']})"
     lacks = {name: NoChannel(f"{kind} has no {name}") for name in CHANNELS}
     return lacks | found | {"file size": size, "frames": frames, "brightness": _brightness(looks)}
 
@@ -193,12 +193,15 @@ def measure(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         among some people goes with bona fide videos among others, and no one thing can be learned.
     """
     labels, (groups, _) = table.label.to_numpy(), evaluation.resampled_by(table)
-    rows = {name: _asked(cells[name], name in CATEGORIES, labels, groups) for name in cells}
+    rows = {
+        name: _asked(cells[name], name in CATEGORIES, labels, groups)
+        for name in tqdm(cells, "asking each", unit="channel", leave=False)
+    }
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("channel")
-    sure = (found.low > 0.5) | (found.high < 0.5) & ~found.index.isin(CATEGORIES)
     apart = (found.auc - 0.5).abs()
-    told = sure & (apart >= MARGIN) & (found.groups >= FEWEST)
-    return found.assign(apart=apart, suspicious=told)
+    sure = (found.low > 0.5) | ((found.high < 0.5) & ~found.index.isin(CATEGORIES))
+    sure &= (apart >= MARGIN) & (found.groups >= FEWEST)
+    return found.assign(apart=apart, suspicious=sure)
 
 
 def _asked(values: pd.Series, category: bool, labels: np.ndarray, groups: np.ndarray) -> dict:

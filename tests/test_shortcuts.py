@@ -126,7 +126,7 @@ def test_png_against_jpeg_is_a_codec_and_no_picture_has_tables_of_both_classes(o
     assert found.auc["codec"] == 1
     assert np.isnan(found.auc["JPEG quality"])
     assert found.coverage["JPEG quality"] == 0.5
-    assert found.note["JPEG quality"] == "20 without, say: a picture of PNG has no JPEG quality"
+    assert found.note["JPEG quality"] == "20 without, say: PNG (picture) has no JPEG quality"
     assert shortcuts.told(found.loc["JPEG tables"]).startswith("not measured")
 
 
@@ -311,7 +311,7 @@ def test_a_folder_of_frames_is_summed_up(orl, tmp_path):
     found = shortcuts.of(tmp_path)
     assert found["file size"] == sum(path.stat().st_size for path in tmp_path.iterdir())
     assert (found["frames"], found["JPEG quality"], found["container"]) == (2, 80, "folder")
-    assert str(found["bit rate"]) == "a folder of JPEG has no bit rate"
+    assert str(found["bit rate"]) == "JPEG (folder) has no bit rate"
 
 
 def test_what_cannot_be_read_is_missing_with_its_reason_and_stops_nothing(orl, tmp_path):
@@ -387,7 +387,7 @@ def test_a_manifest_can_be_asked_alone(planted, capsys):
     assert cli.main(["shortcuts", str(planted / "m.csv"), "--out", str(out), *options]) == 0
     said = capsys.readouterr().out
     assert "JPEG tables alone: SUSPICIOUS, AUC 1.000" in said
-    assert "bit rate: 24 without, say: a picture of JPEG has no bit rate" in said
+    assert "bit rate: 24 without, say: JPEG (picture) has no bit rate" in said
     assert "intervals resample identity groups" in said
     found = pd.read_csv(out).set_index("channel")
     assert found.index.tolist() == list(CHANNELS)
