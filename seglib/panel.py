@@ -30,6 +30,7 @@ OVERALL = "overall"
 QUORUM = 0.5  # together they speak where more than this share of them does
 FORMAT = 1
 CARD, REFERENCES = "panel.json", "references.safetensors"
+SHORTCUTS = "shortcuts"  # of a card: what side channels told of the training videos
 
 
 class BadPanel(SeglibError):
@@ -92,9 +93,15 @@ class Panel:
                 "out; {:.0%} [{:.0%}, {:.0%}] of their bona fide faces above the threshold"
             )
             lines.append((part, said.format(auc, *ends, rate, *most)))
+        lines += [(f"{one['channel']} alone", one["told"]) for one in self.card.get(SHORTCUTS, [])]
         one = self.recipe
         networks = f"{one.backbone}, block {one.layer}, {one.encoding} tokens; parser {one.parser}"
         return [*lines, ("networks", networks)]
+
+    @property
+    def suspicious(self) -> list[str]:
+        """Side channels that told the training's fakes by themselves, see `seglib.shortcuts`."""
+        return [one["channel"] for one in self.card.get(SHORTCUTS, []) if one["suspicious"]]
 
     def described(self, several: Sequence[Descriptors]) -> dict[str, np.ndarray]:
         """Each part's descriptors ``(N, W)``, of those made under `recipes`."""
@@ -157,7 +164,7 @@ def save(panel: Panel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for part, probes in panel.probes.items():
         own = {"view": part, "measured": panel.card.get("measured", {}).get(part)}
-        kept = ("networks", "training", "redrawn")
+        kept = ("networks", "training", "redrawn", SHORTCUTS)
         card = {key: panel.card[key] for key in kept if key in panel.card} | own
         card["recipe"] = dataclasses.asdict(panel.recipe)
         probing.save(probes, folder / f"{part}.safetensors", card)

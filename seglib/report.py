@@ -151,6 +151,7 @@ def _content(verdicts: Sequence[Verdict], panel: Panel) -> dict:
         "files": [_file(one, chief) for one in pictured],
         "left_out": left_out,
         "shown_files": PICTURED,
+        "suspicious": panel.suspicious,
         "card": panel.told(),
         "recipe": str(panel.recipe),
     }

@@ -136,6 +136,38 @@ def write(path: Path, images: Iterable[np.ndarray], rate: int = 25, crf: int = 2
         container.mux(stream.encode())
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[tuple]:
+    """A video file's container and its first video stream, as PyAV has them.
+
+    Raises
+    ------
+    MissingFile, UnreadableVideo, ImageTooLarge
+    """
+    import av
+
+    if not path.exists():
+        raise MissingFile(f"{path} does not exist; expected a video. Check the manifest.")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise _unreadable(path, f"it does not open ({error.strerror})") from error
+    with container:
+        if not container.streams.video:
+            raise _unreadable(path, "it has no picture")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise _unreadable(path, "its codec is not known here")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MAX_PIXELS:
+            raise ImageTooLarge(
+                f"{path} announces frames of {width} x {height} pixels, expected at most "
+                f"{MAX_PIXELS:,} pixels. Scale it down first."
+            )
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
@@ -143,7 +175,7 @@ def _is_picture(path: Path) -> bool:
 def _packets(path: Path) -> int:
     import av
 
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         try:
             count = sum(packet.size > 0 for packet in container.demux(stream))
         except av.FFmpegError as error:
@@ -168,7 +200,7 @@ def _decoded(path: Path, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarr
     import av
 
     waiting, found = deque(indices), "the video ends before it"
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         try:
             for index, frame in enumerate(container.decode(stream)):
                 if not waiting:
@@ -193,33 +225,6 @@ def _image(path: Path, index: int, frame) -> np.ndarray | SeglibError:
         )
     # The mark says how far the picture was turned clockwise from upright, in degrees.
     return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90).copy()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple]:
-    """A video file's container and its first video stream."""
-    import av
-
-    if not path.exists():
-        raise MissingFile(f"{path} does not exist; expected a video. Check the manifest.")
-    try:
-        container = av.open(str(path))
-    except av.FFmpegError as error:
-        raise _unreadable(path, f"it does not open ({error.strerror})") from error
-    with container:
-        if not container.streams.video:
-            raise _unreadable(path, "it has no picture")
-        stream = container.streams.video[0]
-        if stream.codec_context is None:
-            raise _unreadable(path, "its codec is not known here")
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if width * height > MAX_PIXELS:
-            raise ImageTooLarge(
-                f"{path} announces frames of {width} x {height} pixels, expected at most "
-                f"{MAX_PIXELS:,} pixels. Scale it down first."
-            )
-        stream.thread_type = "AUTO"
-        yield container, stream
 
 
 def _unreadable(path: Path, found: str) -> UnreadableVideo:

@@ -57,7 +57,7 @@ MODULES = (
     "alignment", "media", "video", "regions", "mesh", "faces", "parsing", "backbones",
     "indexing", "forgery", "perturbation", "mismatch", "manifest", "datasets", "descriptors",
     "store", "extraction", "items", "resampling", "roc", "metrics", "simulation", "probing",
-    "training", "novelty", "panel", "stacking", "evaluation", "scoretable", "results",
+    "training", "novelty", "panel", "stacking", "evaluation", "shortcuts", "scoretable", "results",
     "localisation", "scoring", "counterfactual", "demo", "trials", "zeroshot", "unseen",
     "ablation", "audit", "robustness", "experiments", "clips", "preflight", "published",
     "claims", "receipts", "colab", "reproduction", "verification", "figures", "microscope",

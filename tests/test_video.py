@@ -193,6 +193,17 @@ def test_a_codec_that_nobody_knows_is_no_video(clip, tmp_path):
         video.length(path)
 
 
+def test_a_title_that_is_no_text_does_not_spoil_the_film(clip, tmp_path):
+    """Cameras and old programs write their names in encodings of their own."""
+    named = tmp_path / "named.mp4"
+    content = clip.read_bytes()
+    assert content.count(b"VideoHandler") == 1
+    named.write_bytes(content.replace(b"VideoHandler", b"VideoH\xe4ndler"))
+    assert video.length(named) == video.length(clip)
+    ((_, one),), ((_, other),) = (video.read(path, [0]) for path in (named, clip))
+    assert (one == other).all()
+
+
 def test_a_film_that_breaks_off_keeps_its_beginning(tmp_path):
     """In MPEG-TS, which needs no index at its end, a cut file opens and ends early."""
     path = tmp_path / "whole.ts"

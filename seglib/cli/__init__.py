@@ -22,6 +22,7 @@ from seglib.cli import (
     preflight,
     reproduce,
     score,
+    shortcuts,
     train,
     verify,
 )
@@ -31,7 +32,8 @@ from seglib.errors import SeglibError, UnknownName, unknown_name
 __all__ = ["FAILED", "INTERRUPTED", "OK", "USAGE", "build_parser", "main"]
 
 COMMANDS = (
-    preflight, demo, score, manifest, extract, train, evaluate, card, export, reproduce, verify,
+    preflight, demo, score, manifest, shortcuts, extract, train, evaluate, card, export, reproduce,
+    verify,
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from seglib.cli import common
@@ -16,7 +17,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "train a linear probe on one view of the descriptors",
         "Train on the split 'train' of a manifest whose videos are in the store; the strength of "
         "the penalty, the calibration and the threshold come from person-disjoint "
-        "cross-validation.",
+        "cross-validation. What tells its fakes without a look at a face is named beforehand, see "
+        "`seglib shortcuts`, and written into the card.",
         "  seglib train ffpp.csv\n"
         "  seglib train ffpp.csv --seeds 3 --set conditioning=layernorm\n"
         "  seglib train ffpp.csv --view cls --out cls.safetensors\n"
@@ -44,15 +46,17 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and write the probe."""
-    from seglib import evaluation, manifest, probing
+    from seglib import evaluation, manifest, probing, shortcuts
     from seglib.store import Store
 
     recipe, table = common.chosen(arguments), manifest.read(arguments.manifest)
     view = arguments.view or recipe.region
     store = Store.find(arguments.store, recipe)
     seeds = range(arguments.seeds) if arguments.seeds > 1 else ()
+    found = shortcuts.hunt(table[table.split == "train"], store)
+    print(shortcuts.warning(found), file=sys.stderr)
     probes = evaluation.train(table, store, view, recipe, seeds)
-    card = evaluation.card(table, store, view, recipe)
+    card = evaluation.card(table, store, view, recipe) | {"shortcuts": shortcuts.card(found)}
     path = arguments.out or Path(f"{view.replace(' ', '-')}.safetensors")
     probing.save(probes, path, card)
     strengths = ", ".join(f"{probe.C:g}" for probe in probes)
