@@ -117,6 +117,29 @@ def show_pictures(
     display(HTML(f"<div>{row}{line}</div>"))
 
 
+def show_contact_sheet(
+    sheet: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str], credit: str, side: int = 96
+) -> None:
+    """Pictures in rows and columns, with a heading each; a credit line below.
+
+    sheet: by the heading of its row ``(H, W, 3)`` uint8 pictures, one a column; side as above.
+    """
+    head = "".join(f'<th scope="col">{html.escape(one)}</th>' for one in ("", *columns))
+    body = "".join(
+        f'<tr><th scope="row" style="text-align:left">{html.escape(row)}</th>'
+        + "".join(
+            f'<td style="padding:2px"><img src="{data_uri(image, side, "JPEG")}" width="{side}" '
+            f'alt="{html.escape(f"{row}, {column}")}" style="min-width:{side}px"></td>'
+            for image, column in zip(images, columns, strict=True)
+        )
+        + "</tr>"
+        for row, images in sheet.items()
+    )
+    line = f'<div style="font-size:.75em;opacity:.8">{html.escape(credit)}</div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    display(HTML(f'<div style="overflow-x:auto" tabindex="0">{table}{line}</div>'))
+
+
 def show_drawing(name: str) -> None:
     """A chapter's idea as a drawing, one of the SVG files of ``seglib/drawings``, inline.
 
@@ -266,10 +289,18 @@ def show_reliability(table: pd.DataFrame, title: str) -> None:
     show_plot(figure, f"{title} A dot a bin, the diagonal is perfect. Said and was: {points}")
 
 
-def show_matrix(auc: pd.DataFrame, low: pd.DataFrame, high: pd.DataFrame, title: str) -> None:
+def show_matrix(
+    auc: pd.DataFrame,
+    low: pd.DataFrame,
+    high: pd.DataFrame,
+    title: str,
+    rows: str = "whose tokens",
+    span: float = 0.25,
+) -> None:
     """AUCs as a grid of coloured cells, one half in the middle; what holds one half is in brackets.
 
-    Three tables of one shape: the estimates, and the two ends of their intervals.
+    Three tables of one shape: the estimates, and the two ends of their intervals. rows says what
+    their index is; colours are full at `span` from one half.
     """
     import plotly.graph_objects as go
 
@@ -283,22 +314,22 @@ def show_matrix(auc: pd.DataFrame, low: pd.DataFrame, high: pd.DataFrame, title:
         texttemplate="%{text}",
         # Blue to red through white: both ends are told apart by colour-blind readers.
         colorscale="RdBu_r",
-        zmin=0.25,
-        zmax=0.75,
+        zmin=0.5 - span,
+        zmax=0.5 + span,
         colorbar={"title": "AUC"},
-        hovertemplate="%{y} tokens, %{x}: %{z:.3f}<extra></extra>",
+        hovertemplate="%{y}, %{x}: %{z:.3f}<extra></extra>",
     )
     figure = go.Figure(grid)
     figure.update_layout(
         title=title,
-        yaxis={"title": "whose tokens", "autorange": "reversed"},
-        height=120 + 55 * len(auc),
+        yaxis={"title": rows, "autorange": "reversed"},
+        height=120 + max(55 * 3, 34 * len(auc)),
     )
     words = "; ".join(
-        f"{part} tokens, {forged}: {auc.loc[part, forged]:.3f}, interval "
-        f"{low.loc[part, forged]:.3f} to {high.loc[part, forged]:.3f}"
-        for part in auc.index
-        for forged in auc.columns
+        f"{row}, {column}: {auc.loc[row, column]:.3f}, interval "
+        f"{low.loc[row, column]:.3f} to {high.loc[row, column]:.3f}"
+        for row in auc.index
+        for column in auc.columns
     )
     show_plot(figure, f"{title}. {words}")
 

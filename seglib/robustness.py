@@ -33,7 +33,6 @@ from seglib.training import SEEDS
 FORGED = ("csu", "mouth", "feathered")
 PICTURES = 2  # of each person are perturbed; all are learned from
 PARTS = audit.FORGED
-HERE = {"kind": "jpeg", "levels": (3,), "parts": ("mouth",)}  # what chapter 07 measures itself
 
 
 def decision(kind: str, level: int) -> str:
@@ -140,8 +139,8 @@ def _pictures(recipe: Recipe) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return [media.read_image(paths[row]) for row in few], [forged[row].image for row in few]
 
 
-# By the name of its record: a part of what `publish` keeps, so that the page measures as well.
-EXPERIMENTS = {"robustness-here": partial(measured, **HERE)}
+# By the name of its record: a part of what `publish` keeps, which chapter 07 measures itself.
+EXPERIMENTS = {"robustness-here": partial(measured, "jpeg", levels=(3,), parts=("mouth",))}
 
 
 def publish() -> None:
@@ -153,6 +152,38 @@ def publish() -> None:
     for kind in tqdm(KINDS, "kinds", unit="kind"):
         scores = measured(kind, recipe)
         results.save(f"robustness-{kind}", scores, recipe, chapter="07", folder=results.FOLDER)
+
+
+def grid(view: str, end: str = "value", levels: Sequence[int] = (0, *LEVELS)) -> pd.DataFrame:
+    """A view's published AUCs by kind and level, or another number of these results.
+
+    Parameters
+    ----------
+    view : str
+        Say ``"mouth"`` or ``"isolated mouth"``.
+    end : str
+        ``"value"``, ``"low"``, ``"high"``, or ``"coverage"``: the share of pictures with a score.
+    levels : sequence of int
+        0 is untouched.
+
+    Returns
+    -------
+    DataFrame with the index ``kind`` and a column a level
+    """
+    kept = {kind: results.load(_record(kind)).results for kind in KINDS}
+    keys = {level: f"{results.slug(level_name(view, level))}.auc" for level in levels}
+    rows = {
+        kind: {
+            f"level {level}" if level else "untouched": found[key][end]
+            for level, key in keys.items()
+        }
+        for kind, found in kept.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").astype(float).rename_axis("kind")
+
+
+def _record(kind: str) -> Path:
+    return results.FOLDER / "demo" / f"robustness-{kind}.json"
 
 
 # -- videos of a manifest -----------------------------------------------------------------------
