@@ -299,13 +299,13 @@ def show_matrix(
 ) -> None:
     """AUCs as a grid of coloured cells, one half in the middle; what holds one half is in brackets.
 
-    Three tables of one shape: the estimates, and the two ends of their intervals. rows says what
-    their index is; colours are full at `span` from one half.
+    Three tables of one shape: the estimates, NaN where there is none, and the two ends of their
+    intervals. rows says what their index is; colours are full at `span` from one half.
     """
     import plotly.graph_objects as go
 
     holds = (low <= 0.5) & (high >= 0.5)
-    told = auc.map("{:.2f}".format)
+    told = auc.map("{:.2f}".format).where(auc.notna(), "none")
     grid = go.Heatmap(
         z=auc.to_numpy(),
         x=list(auc.columns),
@@ -328,6 +328,8 @@ def show_matrix(
     words = "; ".join(
         f"{row}, {column}: {auc.loc[row, column]:.3f}, interval "
         f"{low.loc[row, column]:.3f} to {high.loc[row, column]:.3f}"
+        if pd.notna(auc.loc[row, column])
+        else f"{row}, {column}: none"
         for row in auc.index
         for column in auc.columns
     )

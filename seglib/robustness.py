@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from seglib import audit, demo, evaluation, extraction, media, results
+from seglib import audit, demo, evaluation, extraction, media, results, scoretable
 from seglib import recipe as recipes
 from seglib.descriptors import Descriptors
 from seglib.errors import unknown_name
@@ -154,7 +154,7 @@ def publish() -> None:
         results.save(f"robustness-{kind}", scores, recipe, chapter="07", folder=results.FOLDER)
 
 
-def grid(view: str, end: str = "value", levels: Sequence[int] = (0, *LEVELS)) -> pd.DataFrame:
+def grid(view: str, end: str = "value", levels: Sequence[int] = LEVELS) -> pd.DataFrame:
     """A view's published AUCs by kind and level, or another number of these results.
 
     Parameters
@@ -162,7 +162,8 @@ def grid(view: str, end: str = "value", levels: Sequence[int] = (0, *LEVELS)) ->
     view : str
         Say ``"mouth"`` or ``"isolated mouth"``.
     end : str
-        ``"value"``, ``"low"``, ``"high"``, or ``"coverage"``: the share of pictures with a score.
+        ``"value"``, ``"low"`` or ``"high"``, NaN where nobody got a score; or ``"coverage"``: the
+        share of pictures that got one.
     levels : sequence of int
         0 is untouched.
 
@@ -170,20 +171,28 @@ def grid(view: str, end: str = "value", levels: Sequence[int] = (0, *LEVELS)) ->
     -------
     DataFrame with the index ``kind`` and a column a level
     """
-    kept = {kind: results.load(_record(kind)).results for kind in KINDS}
-    keys = {level: f"{results.slug(level_name(view, level))}.auc" for level in levels}
+    columns = {f"level {level}" if level else "untouched": level for level in levels}
     rows = {
-        kind: {
-            f"level {level}" if level else "untouched": found[key][end]
-            for level, key in keys.items()
-        }
-        for kind, found in kept.items()
+        kind: {name: _kept(kind, level_name(view, level), end) for name, level in columns.items()}
+        for kind in KINDS
     }
     return pd.DataFrame.from_dict(rows, orient="index").astype(float).rename_axis("kind")
 
 
-def _record(kind: str) -> Path:
-    return results.FOLDER / "demo" / f"robustness-{kind}.json"
+def _kept(kind: str, view: str, end: str) -> float:
+    path = results.FOLDER / "demo" / f"robustness-{kind}.json"
+    if end == "coverage":  # of a view without an AUC too
+        return float(1 - np.isnan(_scores(path).views[view]).any(0).mean())
+    return _record(path).results.get(f"{results.slug(view)}.auc", {}).get(end, np.nan)
+
+
+_record = cache(results.load)
+
+
+@cache
+def _scores(path: Path) -> Scores:
+    record = _record(path)
+    return scoretable.read(path.with_suffix(".csv"), record.thresholds, record.ordinal)
 
 
 # -- videos of a manifest -----------------------------------------------------------------------

@@ -125,7 +125,7 @@ def write(path: Path, images: Iterable[np.ndarray], rate: int = 25, crf: int = 2
     with av.open(str(path), "w") as container:
         # With several threads, what x264 decides depends on how many cores there are; and its code
         # for AVX-512 looks past the end of rows, at whatever memory held before.
-        options = {"crf": str(crf), "threads": "1", "x264-params": "asm=SSE4.2"}
+        options = {"crf": str(crf), "threads": "1", "x264-params": "cpu-independent=1"}
         stream = container.add_stream("libx264", rate=rate, options=options)
         for number, image in enumerate(images):
             if number == 0:

@@ -58,6 +58,9 @@ def test_the_notebook_has_the_stubs_of_today(path):
     assert sum("exercise" in cell.metadata.get("tags", ()) for cell in now.cells) == 6
 
 
+ALWAYS_OTHER = np.random.default_rng(0)
+
+
 WRONG = {
     "01-1": (lambda labels: (labels == 7).mean(), "miss pixels"),
     "01-2": (lambda m: np.degrees(np.arctan2(m[0, 1], m[0, 0])), "other way round"),
@@ -83,6 +86,12 @@ WRONG = {
     "06-1": (lambda lines: [int(line[0]) for line in lines], "at its word"),
     "06-2": (lambda paths: [Path(path).stem for path in paths], "one name"),
     "06-3": (lambda s, rate: s.max(), "lower threshold"),
+    "07-1": (lambda image, f: np.repeat(image.mean(-1, keepdims=True), 3, -1), "Expected uint8"),
+    "07-2": (
+        lambda *pair: [one + ALWAYS_OTHER.normal(0, pair[2], one.shape) for one in pair[:2]],
+        "another one",
+    ),
+    "07-3": (lambda y, s: (0.7, 0.7), "of those that have a score"),
     "08-1": (lambda score, share: share / (1 + np.exp(-score)), "even odds"),
     "08-2": (lambda p, t, d: "above" if p > t else "below", "unlike"),
     "08-3": (lambda frames: frames.mean(), "vanish"),

@@ -180,6 +180,38 @@ def test_all_plots_have_the_look_of_the_book(shown, in_the_book):
         assert f'"colorway":["{figures.ACCENT}","{figures.CHANCE}"' in page
 
 
+@pytest.fixture
+def matrix():
+    """Three AUCs and a cell in which nobody has a score."""
+    auc = pd.DataFrame({"one": [0.9, 0.55], "two": [0.2, np.nan]}, index=["a", "b"])
+    return auc, auc - 0.1, auc + 0.1
+
+
+def test_a_matrix_says_which_cells_hold_one_half_and_which_have_none(monkeypatch, matrix):
+    drawn = []
+    monkeypatch.setattr(figures, "show_plot", lambda figure, alt: drawn.append((figure, alt)))
+    figures.show_matrix(*matrix, "AUCs", rows="perturbed by", span=0.45)
+    ((figure, alt),) = drawn
+    assert figure.data[0].text.tolist() == [["0.90", "0.20"], ["(0.55)", "none"]]
+    assert figure.layout.yaxis.title.text == "perturbed by"
+    assert (figure.data[0].zmin, figure.data[0].zmax) == pytest.approx((0.05, 0.95))
+    assert alt == (
+        "AUCs. a, one: 0.900, interval 0.800 to 1.000; a, two: 0.200, interval 0.100 to 0.300; "
+        "b, one: 0.550, interval 0.450 to 0.650; b, two: none"
+    )
+
+
+def test_a_contact_sheet_has_headings_and_says_what_each_picture_is(shown):
+    figures.show_contact_sheet({"blur": [GREY, GREY], NASTY: [GREY, GREY]}, ["0", "5"], "Me")
+    page = Tags(shown[0])
+    assert [one["alt"] for one in page.all("img")] == [
+        "blur, 0", "blur, 5", f"{NASTY}, 0", f"{NASTY}, 5"
+    ]  # fmt: skip
+    assert [one["scope"] for one in page.all("th")] == ["col"] * 3 + ["row"] * 2
+    assert "<script>" not in shown[0]
+    assert page.text[-1] == "Me"
+
+
 # -- drawings ----------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from samples import made_up
 
-from seglib import audit, demo, faces, recipe, robustness, trials
+from seglib import audit, demo, faces, recipe, results, robustness, trials
 from seglib.errors import UnknownName
 from seglib.perturbation import KINDS
 from seglib.recipe import LEVELS
@@ -92,6 +92,24 @@ def test_what_the_chapter_measures_is_a_part_of_what_is_kept(world):
     ]  # fmt: skip
     for view, scores in here.views.items():
         np.testing.assert_array_equal(scores, kept.views[view])
+
+
+def test_what_is_kept_can_be_read_by_kind_and_level(world, monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    found = robustness.measured("jpeg", RECIPE, (0,))
+    gone = replace(found, views=found.views | {"nose, level 5": np.full((1, 48), np.nan)})
+    for kind in KINDS:
+        results.save(f"robustness-{kind}", gone, RECIPE, folder=tmp_path)
+    values = robustness.grid("mouth", levels=(0, 3))
+    assert values.index.tolist() == list(KINDS)
+    assert values.columns.tolist() == ["untouched", "level 3"]
+    expected = [found.auc(view).value for view in ("mouth", "mouth, level 3")]
+    np.testing.assert_allclose(values.loc["blur"], expected, atol=1e-6)
+    assert (robustness.grid("mouth", "low") <= robustness.grid("mouth")).all().all()
+    # At level 5 half of the mouths are not found, and no nose at all: there is no AUC then.
+    assert (robustness.grid("mouth", "coverage")["level 5"] == 0.5).all()
+    assert robustness.grid("nose")["level 5"].isna().all()
+    assert (robustness.grid("nose", "coverage").loc["jpeg"] == [1, 1, 1, 1, 0]).all()
 
 
 def test_kinds_and_levels_are_chosen_by_name():
