@@ -26,6 +26,10 @@ from seglib.media import (
     read_all,
 )
 
+# What x264 writes depends on how many threads share the work and on the CPU; and with AVX-512 it
+# reads beyond rows whose length 32 does not divide, so that it also depends on what memory holds.
+REPEATABLE = {"threads": "1", "x264-params": "cpu-independent=1"}
+
 
 class UnreadableVideo(SeglibError):
     """The file is no video, is empty, or breaks off."""
@@ -112,13 +116,14 @@ def folder_frames(folder: Path) -> list[Path]:
 def write(path: Path, images: Iterable[np.ndarray], rate: int = 25, crf: int = 23) -> None:
     """Write pictures ``(H, W, 3)`` uint8 of one size as an H.264 video.
 
-    crf is x264's quality, lower is better; 23 is what FaceForensics++ calls c23, 40 its c40
-    (Rössler et al., ICCV 2019, section 3).
+    The same pictures make the same file, see `REPEATABLE`. crf is x264's quality, lower is better;
+    23 is what FaceForensics++ calls c23, 40 its c40 (Rössler et al., ICCV 2019, section 3).
     """
     import av
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
+        options = REPEATABLE | {"crf": str(crf)}
+        stream = container.add_stream("libx264", rate=rate, options=options)
         for number, image in enumerate(images):
             if number == 0:
                 stream.height, stream.width = (side // 2 * 2 for side in image.shape[:2])

@@ -1,6 +1,9 @@
 """Videos in: real H.264, whole, cut, damaged, turned, and the folders that stand for videos."""
 
+import os
 import struct
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -81,6 +84,26 @@ def test_more_compression_is_a_smaller_file(tmp_path):
     for crf in (23, 40):
         video.write(tmp_path / f"{crf}.mp4", noisy(5), crf=crf)
     assert (tmp_path / "40.mp4").stat().st_size < (tmp_path / "23.mp4").stat().st_size / 2
+
+
+WRITE = """
+import os, sys
+import skimage.data
+from seglib import video
+if len(sys.argv) > 2:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+astronaut = skimage.data.astronaut()
+video.write(sys.argv[1], [astronaut[i : i + 336, 2 * i : 2 * i + 276] for i in range(8)])
+"""
+
+
+def test_the_same_pictures_are_the_same_file_whatever_memory_holds_and_on_any_cores(tmp_path):
+    """glibc fills fresh memory with what MALLOC_PERTURB_ says; elsewhere three runs are alike."""
+    alone = ["alone"] * hasattr(os, "sched_setaffinity")
+    for filling, more in (("1", []), ("170", []), ("170", alone)):
+        command = [sys.executable, "-c", WRITE, tmp_path / f"{filling}{len(more)}.mp4", *more]
+        subprocess.run(command, check=True, env=os.environ | {"MALLOC_PERTURB_": filling})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
 def mark_rotation(path, degrees):
