@@ -36,7 +36,7 @@ class UnreadableVideo(SeglibError):
 
 
 class DamagedFrame(SeglibError):
-    """The decoder had to guess a part of this frame. A guess is no evidence."""
+    """The decoder had to guess a part of this frame, or of one it is made from: no evidence."""
 
 
 class EmptyFolder(SeglibError):
@@ -164,16 +164,30 @@ def _pictures(
 def _decoded(path: Path, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray | SeglibError]]:
     import av
 
-    waiting, found = deque(indices), "the video ends before it"
+    # What was made from a damaged frame is damaged without being marked: all up to the next key
+    # frame, and B-frames that stand before it, so that these wait for the next one of another type.
+    waiting, held, damaged = deque(indices), [], False
+    found = "the video ends before it"
     with _opened(path) as (container, stream):
         try:
             for index, frame in enumerate(container.decode(stream)):
-                if not waiting:
+                if not waiting and not held:
                     return
-                if index == waiting[0]:
-                    yield waiting.popleft(), _image(path, index, frame)
+                between = frame.pict_type == av.video.frame.PictureType.B
+                damaged |= frame.is_corrupt
+                if not between:
+                    yield from ((i, _image(path, i, one, damaged)) for i, one in held)
+                    held.clear()
+                    damaged &= frame.is_corrupt or not frame.key_frame
+                if waiting and index == waiting[0]:
+                    waiting.popleft()
+                    if between:
+                        held.append((index, frame))
+                    else:
+                        yield index, _image(path, index, frame, damaged)
         except av.FFmpegError as error:
             found = f"decoding breaks off before it ({error.strerror})"
+        yield from ((i, _image(path, i, one, damaged)) for i, one in held)
     for index in waiting:
         yield index, _absent(path, index, found)
 
@@ -182,11 +196,11 @@ def _absent(path: Path, index: int, found: str) -> UnreadableVideo:
     return _unreadable(path, f"frame {index} cannot be had, {found}")
 
 
-def _image(path: Path, index: int, frame) -> np.ndarray | SeglibError:
-    if frame.is_corrupt:
+def _image(path: Path, index: int, frame, damaged: bool) -> np.ndarray | SeglibError:
+    if damaged:
         return DamagedFrame(
-            f"frame {index} of {path} is damaged; the decoder filled in what was missing. Nothing "
-            "of it is used; copy or download the video again."
+            f"frame {index} of {path}, or one that it is made from, is damaged; the decoder filled "
+            "in what was missing. Nothing of it is used; copy or download the video again."
         )
     # The mark says how far the picture was turned clockwise from upright, in degrees.
     return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90).copy()

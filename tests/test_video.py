@@ -8,6 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import sound
@@ -239,6 +240,40 @@ def test_damage_is_told_and_never_painted_over(tmp_path):
     assert bad
     assert {type(error) for error in bad} <= {DamagedFrame, UnreadableVideo}
     assert isinstance(found[0], np.ndarray)
+
+
+@pytest.mark.parametrize("place", [0.7, 0.8, 0.9])
+def test_what_is_made_from_a_damaged_frame_is_not_used_either(tmp_path, place):
+    """Decoders mark the frame that was hit, and none of those that are made from it."""
+    path = tmp_path / "damaged.mp4"
+    scene = np.tile(skimage.data.astronaut(), (1, 2, 1))
+    video.write(path, [scene[100:300, 3 * i : 3 * i + 300] for i in range(60)])
+    sound = [image for _, image in video.read(path, range(60))]
+    content = bytearray(path.read_bytes())
+    hit = int(place * len(content))
+    content[hit : hit + 40] = np.random.default_rng(2).bytes(40)
+    path.write_bytes(content)
+    found = [image for _, image in video.read(path, range(60))]
+    bad = [i for i, image in enumerate(found) if isinstance(image, SeglibError)]
+    assert 0 < bad[0] < bad[-1] == 59  # to the end: there is one key frame, the first
+    assert bad == list(range(bad[0], 60))
+    assert all((found[i] == sound[i]).all() for i in range(bad[0]))
+    assert [i for i, _ in video.read(path, bad[::7])] == bad[::7]
+
+
+def test_a_key_frame_ends_the_damage(tmp_path):
+    """Two films of the same size in one stream, of which the first is damaged."""
+    parts = []
+    for name in ("a", "b"):
+        path = tmp_path / f"{name}.ts"
+        video.write(path, noisy(12))
+        parts.append(bytearray(path.read_bytes()))
+    middle = len(parts[0]) // 2
+    parts[0][middle : middle + 400] = np.random.default_rng(1).bytes(400)
+    path.write_bytes(b"".join(parts))
+    found = [image for _, image in video.read(path, range(24))]
+    assert any(isinstance(image, DamagedFrame) for image in found[:12])
+    assert all(isinstance(image, np.ndarray) for image in found[-12:])
 
 
 def test_a_huge_frame_is_refused_from_the_header(clip, monkeypatch):
