@@ -9,15 +9,6 @@ import torch
 
 from seglib.errors import SeglibError
 
-# One machine, as many threads, the same batches: the same bits. More threads, or other crops in a
-# batch, add up in another order. How far that may move what is made on a CPU; in
-# ``tests/test_determinism.py``, which holds it, is also how it was tried. Seen with 1 to 8 threads
-# and batches of 1 to 8 on a Xeon of two cores: descriptors by 3e-5; with descriptors moved by the
-# tolerance, log-odds by 6e-4 and an AUC by 3e-5.
-DESCRIPTOR_TOLERANCE = 1e-4  # in standard deviations of each feature over the tokens
-LOG_ODDS_TOLERANCE = 1e-2
-AUC_TOLERANCE = 1e-3
-
 
 class NoDevice(SeglibError, ValueError):
     """The device is of an unknown kind, or not on this machine."""

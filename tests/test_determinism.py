@@ -2,7 +2,7 @@
 
 In processes of their own, with another hash seed, working folder, place and order of the files.
 Other numbers of threads and other batches move numbers a little: by how much at most stands in
-`seglib.devices`.
+`seglib.verification`.
 """
 
 import os
@@ -35,10 +35,10 @@ from seglib import (
 )
 from seglib.demo import Sample
 from seglib.descriptors import Descriptors
-from seglib.devices import AUC_TOLERANCE, DESCRIPTOR_TOLERANCE, LOG_ODDS_TOLERANCE
 from seglib.extraction import Extractor
 from seglib.regions import LABELS
 from seglib.store import Store
+from seglib.verification import AUC_TOLERANCE, DESCRIPTOR_TOLERANCE, LOG_ODDS_TOLERANCE
 from tests import layouts
 
 ROOT = Path(__file__).parent.parent
@@ -203,6 +203,7 @@ def test_more_threads_move_no_number_beyond_what_is_stated(here, extracted, thre
     assert abs(np.subtract(*(roc_auc_score(labels, one) for one in odds))) <= AUC_TOLERANCE
 
 
+@pytest.mark.slow
 def test_company_in_a_batch_moves_no_descriptor_beyond_what_is_stated():
     """Eight faces at once, and each by itself; under an isolated encoding padding differs too."""
     decided = recipe.demo().but(region="mouth")
@@ -236,10 +237,10 @@ def sample():
 
 def test_a_probe_is_the_same_whoever_shares_the_work(sample):
     """One core after the other, threads, or processes; and as many BLAS threads as there may be."""
-    found = []
+    found, decided = [], RECIPE.but(folds=2, c_grid=(1e-2, 1.0))
     for backend, limit in (("sequential", 1), ("loky", None), ("threading", 2)):
         with joblib.parallel_config(backend), threadpool_limits(limit):
-            found.append(trials.within(sample, ["mouth", "cls"], RECIPE, (0,)))
+            found.append(trials.within(sample, ["mouth", "cls"], decided, (0,)))
     for one in found[1:]:
         for view, scores in one.views.items():
             assert abs(scores - found[0].views[view]).max() <= LOG_ODDS_TOLERANCE
