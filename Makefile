@@ -20,7 +20,8 @@ TOOK = echo "make $@: $$(( $$(date +%s) - $(START) )) s"
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test results verify probes robustness exercises lab lint clean retarget constraints assets
+.PHONY: help book test results verify probes robustness exercises lab lint clean retarget constraints
+.PHONY: audit assets
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,4 +110,13 @@ constraints: ## resolve all dependencies anew and rewrite constraints.txt
 	  "$$fresh/bin/python" -m pip freeze --exclude seglib | sed 's/+[a-z0-9.]*$$//' \
 	    | grep -Eiv '^(nvidia|cuda|triton)'; } > "$$fresh/new"; \
 	cp "$$fresh/new" constraints.txt
+	@$(TOOK)
+
+# In an environment of its own, and always the newest: an auditor should know today's formats.
+# Strict: a package that the advisory service does not know would else be passed over.
+audit: ## ask for known vulnerabilities of the pinned packages; needs a network
+	@set -e; $(find-python); fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	"$$python" -m venv "$$fresh"; \
+	"$$fresh/bin/python" -m pip install --quiet pip-audit; \
+	"$$fresh/bin/pip-audit" --requirement constraints.txt --no-deps --disable-pip --strict $(ARGS)
 	@$(TOOK)

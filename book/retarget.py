@@ -19,6 +19,7 @@ PLACES = (
     "pyproject.toml",
     "CITATION.cff",
     "README.md",
+    "SECURITY.md",
     "book/**/*.md",
     "notebooks/*.ipynb",
     "notebooks/sabotage/*.ipynb",

@@ -36,6 +36,7 @@ from seglib import (
     parsing,
     perturbation,
     regions,
+    video,
 )
 from seglib import recipe as recipes
 from seglib.descriptors import DamagedDescriptors, Descriptors
@@ -46,7 +47,7 @@ from seglib.recipe import UNTOUCHED, Recipe
 
 # The code on the way from a picture to its descriptor, and through a forgery.
 MAKERS = (
-    conversion, devices, media, alignment, mesh, faces, regions, parsing, backbones, indexing,
+    conversion, devices, media, video, alignment, mesh, faces, regions, parsing, backbones, indexing,
     forgery, perturbation, descriptors, extraction,
 )  # fmt: skip
 COMPUTING = ("torch", "transformers", "opencv-python", "ai-edge-litert", "numpy", "pillow")

@@ -26,13 +26,17 @@ from seglib.media import (
     read_all,
 )
 
+# What x264 writes depends on how many threads share the work and on the CPU; and with AVX-512 it
+# reads beyond rows whose length 32 does not divide, so that it also depends on what memory holds.
+REPEATABLE = {"threads": "1", "x264-params": "cpu-independent=1"}
+
 
 class UnreadableVideo(SeglibError):
     """The file is no video, is empty, or breaks off."""
 
 
 class DamagedFrame(SeglibError):
-    """The decoder had to guess a part of this frame. A guess is no evidence."""
+    """The decoder had to guess a part of this frame, or of one it is made from: no evidence."""
 
 
 class EmptyFolder(SeglibError):
@@ -115,17 +119,15 @@ def is_file(path: str | os.PathLike) -> bool:
 
 
 def write(path: Path, images: Iterable[np.ndarray], rate: int = 25, crf: int = 23) -> None:
-    """Write pictures ``(H, W, 3)`` uint8 of one size as an H.264 video; the same bytes each time.
+    """Write pictures ``(H, W, 3)`` uint8 of one size as an H.264 video.
 
-    crf is x264's quality, lower is better; 23 is what FaceForensics++ calls c23, 40 its c40
-    (Rössler et al., ICCV 2019, section 3).
+    The same pictures make the same file, see `REPEATABLE`. crf is x264's quality, lower is better;
+    23 is what FaceForensics++ calls c23, 40 its c40 (Rössler et al., ICCV 2019, section 3).
     """
     import av
 
     with av.open(str(path), "w") as container:
-        # With several threads, what x264 decides depends on how many cores there are; and its code
-        # for AVX-512 looks past the end of rows, at whatever memory held before.
-        options = {"crf": str(crf), "threads": "1", "x264-params": "cpu-independent=1"}
+        options = REPEATABLE | {"crf": str(crf)}
         stream = container.add_stream("libx264", rate=rate, options=options)
         for number, image in enumerate(images):
             if number == 0:
@@ -199,16 +201,30 @@ def _pictures(
 def _decoded(path: Path, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray | SeglibError]]:
     import av
 
-    waiting, found = deque(indices), "the video ends before it"
+    # What was made from a damaged frame is damaged without being marked: all up to the next key
+    # frame, and B-frames that stand before it, so that these wait for the next one of another type.
+    waiting, held, damaged = deque(indices), [], False
+    found = "the video ends before it"
     with opened(path) as (container, stream):
         try:
             for index, frame in enumerate(container.decode(stream)):
-                if not waiting:
+                if not waiting and not held:
                     return
-                if index == waiting[0]:
-                    yield waiting.popleft(), _image(path, index, frame)
+                between = frame.pict_type == av.video.frame.PictureType.B
+                damaged |= frame.is_corrupt
+                if not between:
+                    yield from ((i, _image(path, i, one, damaged)) for i, one in held)
+                    held.clear()
+                    damaged &= frame.is_corrupt or not frame.key_frame
+                if waiting and index == waiting[0]:
+                    waiting.popleft()
+                    if between:
+                        held.append((index, frame))
+                    else:
+                        yield index, _image(path, index, frame, damaged)
         except av.FFmpegError as error:
             found = f"decoding breaks off before it ({error.strerror})"
+        yield from ((i, _image(path, i, one, damaged)) for i, one in held)
     for index in waiting:
         yield index, _absent(path, index, found)
 
@@ -217,11 +233,11 @@ def _absent(path: Path, index: int, found: str) -> UnreadableVideo:
     return _unreadable(path, f"frame {index} cannot be had, {found}")
 
 
-def _image(path: Path, index: int, frame) -> np.ndarray | SeglibError:
-    if frame.is_corrupt:
+def _image(path: Path, index: int, frame, damaged: bool) -> np.ndarray | SeglibError:
+    if damaged:
         return DamagedFrame(
-            f"frame {index} of {path} is damaged; the decoder filled in what was missing. Nothing "
-            "of it is used; copy or download the video again."
+            f"frame {index} of {path}, or one that it is made from, is damaged; the decoder filled "
+            "in what was missing. Nothing of it is used; copy or download the video again."
         )
     # The mark says how far the picture was turned clockwise from upright, in degrees.
     return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90).copy()

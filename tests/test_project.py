@@ -111,6 +111,74 @@ def test_binder_installs_the_pinned_project():
     assert os.access(folder / "postBuild", os.X_OK)
 
 
+# --- what comes from others
+
+
+WORKFLOWS = {path.stem: path for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+
+
+def steps(workflow):
+    jobs = yaml.safe_load(WORKFLOWS[workflow].read_text(encoding="utf-8"))["jobs"]
+    return [step for job in jobs.values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_may_do_little_and_uses_what_github_keeps(name):
+    """By default it only reads; and what it runs is GitHub's own, or lies here."""
+    workflow = yaml.safe_load(WORKFLOWS[name].read_text(encoding="utf-8"))
+    assert workflow["permissions"].items() <= {"contents": "read", "issues": "write"}.items()
+    assert "pull_request_target" not in workflow[True]  # YAML takes `on` for a yes
+    for action in filter(None, (step.get("uses") for step in steps(name))):
+        if action.startswith("./"):
+            assert (ROOT / action / "action.yml").is_file()
+        else:
+            assert re.fullmatch(r"actions/[\w-]+@v\d+", action)
+
+
+def test_the_weekly_audit_asks_about_every_pin():
+    workflow = yaml.safe_load(WORKFLOWS["audit"].read_text(encoding="utf-8"))
+    assert "schedule" in workflow[True]
+    assert (
+        workflow[True]["push"] == workflow[True]["pull_request"] == {"paths": ["constraints.txt"]}
+    )
+    assert "make audit" in [step.get("run") for step in steps("audit")]
+    told = subprocess.run(["make", "--dry-run", "audit"], cwd=ROOT, capture_output=True, text=True)
+    assert "--requirement constraints.txt --no-deps --disable-pip --strict" in told.stdout
+
+
+GH = """#!/bin/sh
+if [ "$2" = list ]; then echo "$OPEN"; else printf '%s\\n' "$@"; fi
+"""
+
+
+@pytest.mark.parametrize(("found", "verb"), [("", "create"), ("7", "comment")])
+def test_a_failure_is_one_issue_and_then_comments(tmp_path, found, verb):
+    """The action's own script, with a stub in the place of GitHub's program."""
+    action = ROOT / ".github" / "actions" / "issue" / "action.yml"
+    (step,) = yaml.safe_load(action.read_text(encoding="utf-8"))["runs"]["steps"]
+    (tmp_path / "gh").write_text(GH)
+    (tmp_path / "gh").chmod(0o755)
+    told = {"TITLE": "It $(fails)", "SAID": "See:", "RUN": "https://run", "OPEN": found}
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", step["run"]],
+        env=told | {"PATH": path}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    said = done.stdout.splitlines()
+    assert said[:2] == ["issue", verb]
+    assert ("7" in said) == (verb == "comment")
+    assert said[-1] == {"create": "See: https://run", "comment": "Again: https://run"}[verb]
+    assert ("It $(fails)" in said) == (verb == "create")
+
+
+def test_the_threat_model_names_tests_that_there_are():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "book" / "threat_model.md").read_text("utf-8")))
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py")]
+    defined = {name for text in sources for name in re.findall(r"^def (test_\w+)", text, re.M)}
+    assert len(named) > 10
+    assert named - defined == set()
+
+
 def test_the_package_imports_only_what_it_declares():
     declared = requirements(PROJECT["dependencies"], EXTRAS["farl"], EXTRAS["lab"])  # when asked
     own = {"seglib", "google", *sys.stdlib_module_names}  # google.colab is Colab's, asked for there
@@ -173,8 +241,9 @@ def neighbours(path):
 # --- the README
 
 
-def test_the_readme_links_to_what_exists():
-    links = re.findall(r"\]\(([^)#\s]+)", README)
+@pytest.mark.parametrize("name", ["README.md", "SECURITY.md"])
+def test_a_page_of_the_repository_links_to_what_exists(name):
+    links = re.findall(r"\]\(([^)#\s]+)", (ROOT / name).read_text(encoding="utf-8"))
     local = [link for link in links if not link.startswith(("http:", "https:"))]
     assert local
     assert [link for link in local if not (ROOT / link).exists()] == []
@@ -301,7 +370,7 @@ def named(path):
 
 def obliged(source):
     """The files that must name the repository."""
-    names = ["_config.yml", "pyproject.toml", "CITATION.cff", "README.md"]
+    names = ["_config.yml", "pyproject.toml", "CITATION.cff", "README.md", "SECURITY.md"]
     names += [path.relative_to(ROOT) for path in (*NOTEBOOKS, *SABOTAGED)]
     return [source / name for name in names]
 

@@ -15,7 +15,7 @@ from hunspell import Hunspell
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "book").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "book").rglob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 DRAWINGS = sorted((ROOT / "seglib" / "drawings").glob("*.svg"))
 OWN = (ROOT / "book" / "dictionary.txt").read_text(encoding="utf-8").split()

