@@ -47,8 +47,8 @@ from seglib.recipe import UNTOUCHED, Recipe
 
 # The code on the way from a picture to its descriptor, and through a forgery.
 MAKERS = (
-    conversion, devices, media, video, alignment, mesh, faces, regions, parsing, backbones, indexing,
-    forgery, perturbation, descriptors, extraction,
+    conversion, devices, media, video, alignment, mesh, faces, regions, parsing, backbones,
+    indexing, forgery, perturbation, descriptors, extraction,
 )  # fmt: skip
 COMPUTING = ("torch", "transformers", "opencv-python", "ai-edge-litert", "numpy", "pillow")
 DATASETS = ("orl", "csu")
