@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from seglib import files
 from seglib.cli import common
 from seglib.errors import SeglibError
 
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from seglib import evaluation
 
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after
+        files.check_writable(arguments.out)  # before the work, not after
     table = common.videos(arguments)
     found = [_probed(path, table, arguments) for path in arguments.probe]
     for scores in arguments.scores:
@@ -79,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(scores.abstentions().to_string(float_format="%.3f"))
     print(f"\nintervals resample {drawn}; videos without a score are left out, see coverage")
     if arguments.out:
-        measured.to_csv(arguments.out)
+        with files.replacing(arguments.out) as part:
+            measured.to_csv(part)
     return common.OK
 
 
