@@ -331,6 +331,22 @@ def path(name: str) -> Path:
     return weights.where
 
 
+def published(name: str) -> Path:
+    """The same, for a file that holds a program and not numbers alone: TorchScript, say.
+
+    Raises
+    ------
+    UnknownName, WeightsMissing
+        See `path`.
+    WeightsDamaged
+        It is not, byte for byte, the published one.
+    """
+    file, expected = path(name), _known(name).sha256
+    if (found := sha256(file)) != expected:
+        raise damaged(file, name, f"its SHA-256 is {found}, expected {expected}")
+    return file
+
+
 def loaded(path: Path, network: str, load: Callable[[Path], T]) -> T:
     """What `load` makes of a file of weights.
 
