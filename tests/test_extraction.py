@@ -8,11 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import cache
+from itertools import chain as chained
 from textwrap import dedent
 
 import cv2
+import layouts
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +25,7 @@ import skimage.data
 from seglib import (
     assets,
     clips,
+    datasets,
     extraction,
     faces,
     indexing,
@@ -635,6 +640,10 @@ FORKING = """
     import sys
     from seglib import devices
     devices.let_torchvision_import()
+    import ai_edge_litert.interpreter
+    import av
+    from seglib import extraction, manifest
+    from transformers import AutoModel
     from transformers.models.dinov2 import modeling_dinov2
 
     while sys.stdin.readline():
@@ -650,43 +659,66 @@ FORKING = """
 """
 
 
+class Forks:
+    """A process that has done the imports; each of its forks is a run on a store."""
+
+    def __init__(self, videos, store, small, tmp_path, code=RUN):
+        manifest.write(videos, tmp_path / "manifest.csv")
+        arguments = [str(tmp_path / "manifest.csv"), str(store), small.backbone]
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", dedent(FORKING) + dedent(code), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def begin(self):
+        """A new run; the networks are loaded and the work begins."""
+        print(file=self.parent.stdin, flush=True)
+        assert self.until("ready")[-1] == "ready\n"
+
+    def kill(self):
+        """Kill it, and return the lines that it had said."""
+        print(file=self.parent.stdin, flush=True)
+        return self.until("killed")[:-1]
+
+    def until(self, word):
+        """The lines up to the one that begins with a word."""
+        said = []
+        while not said or not said[-1].startswith(word):
+            said.append(self.parent.stdout.readline())
+            assert said[-1], f"it ended without {word!r}"
+        return said
+
+
 @pytest.fixture
-def forked(videos, small, tmp_path):
-    """Start a run on a store as often as it is called; the return kills it."""
-    manifest.write(videos, tmp_path / "manifest.csv")
-    arguments = [str(tmp_path / "manifest.csv"), str(tmp_path / "store"), small.backbone]
-    parent = subprocess.Popen(
-        [sys.executable, "-c", dedent(FORKING) + dedent(RUN), *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def forks(small, tmp_path):
+    """Start such a process on a store."""
+    started = []
 
-    def until(*words):
-        print(file=parent.stdin, flush=True)
-        return next(line for line in parent.stdout if line.startswith(words))
+    def start(videos, store, code=RUN):
+        started.append(Forks(videos, store, small, tmp_path, code))
+        return started[-1]
 
-    def begin():
-        assert until("ready", "over") == "ready\n"
-        return lambda: until("killed")
-
-    yield begin
-    parent.communicate()
+    yield start
+    for one in started:
+        one.parent.communicate()
 
 
 @pytest.mark.slow
 def test_killed_twenty_times_at_any_moment_nothing_is_lost_and_nothing_twice(
-    videos, extractor, tmp_path, undisturbed, forked
+    videos, extractor, tmp_path, undisturbed, forks
 ):
     """kill -9 at random moments; what was complete stays, the next run goes on."""
     rng, root = np.random.default_rng(), tmp_path / "store"
     store, kept = Store(root, extractor.recipe, extractor.networks), {}
+    run = forks(videos, root)
     for _ in range(20):
         # A few are taken away, so that there is something left to be killed in.
         for uid in rng.permutation(videos.video_uid)[: rng.integers(2, 9)]:
             store.path(uid).unlink(missing_ok=True)
             kept.pop(uid, None)
-        kill = forked()
+        run.begin()
         time.sleep(rng.uniform(0, 2))
-        kill()
+        run.kill()
         there = {uid: store.path(uid) for uid in videos.video_uid if store.path(uid).exists()}
         found = {uid: path.stat().st_mtime_ns for uid, path in there.items()}
         assert kept.items() <= found.items()  # neither lost nor made again
@@ -695,6 +727,74 @@ def test_killed_twenty_times_at_any_moment_nothing_is_lost_and_nothing_twice(
     same(store, undisturbed, videos)
     assert len(list((store.folder / "videos").glob("*.parquet"))) == len(videos)
     assert not list((store.folder / "videos").glob("*.part"))
+
+
+# The same, saying what it is doing; the main thread does it, another one reads ahead.
+TELLING = """
+    from seglib import extraction
+    from seglib.store import Store
+
+    def telling(word, act):
+        def told(*given):
+            print(word, flush=True)
+            found = act(*given)
+            print("between", flush=True)
+            return found
+        return told
+
+    extraction._make = telling("making", extraction._make)
+    Store.write = telling("writing", Store.write)
+"""
+
+
+@pytest.mark.slow
+def test_two_extractors_killed_twenty_times_leave_what_one_undisturbed_run_leaves(
+    small, extractor, tmp_path, forks
+):
+    """Row for row and bit for bit, whichever of the two is killed, and whatever it was doing."""
+    detector, made = faces.load("mesh"), {}
+
+    def clip(path, person, forged, seed):
+        """Of four people, each clip under five names."""
+        first = made.setdefault((person % 4, forged), path)
+        if path == first:
+            clips.write(path, person, detector, "mouth" if forged else None)
+        else:
+            shutil.copy(first, path)
+
+    root = layouts.folder(tmp_path / "clips", clip, people=20)
+    (root / "fake" / "3.mp4").write_bytes(b"a download that broke off")
+    videos = datasets.scan(root, "folder").table
+    assert len(videos) == 40
+    store = Store(tmp_path / "store", extractor.recipe, extractor.networks)
+
+    def killed(seed):
+        """One extractor, killed ten times; what it was doing."""
+        rng = np.random.default_rng(seed)
+        run, during = forks(videos, tmp_path / "store", TELLING + RUN), []
+        for _ in range(10):
+            run.begin()
+            # Moments are told by what it does and not by the clock: a busy machine is slow.
+            said = ["reading\n", *(run.parent.stdout.readline() for _ in range(rng.integers(9)))]
+            time.sleep(rng.uniform(0, 0.05))
+            said += run.kill()
+            assert "over\n" not in said  # there was work left to be killed in
+            during.append(said[-1].strip())
+        run.begin()
+        run.until("over")
+        return during
+
+    with ThreadPoolExecutor(2) as both:
+        during = Counter(chained.from_iterable(both.map(killed, (0, 1))))
+    assert during["making"] + during["writing"] >= 8, during
+
+    extraction.extract(videos, extractor, tmp_path / "undisturbed")
+    alone = Store(tmp_path / "undisturbed", extractor.recipe, extractor.networks)
+    same(store, alone, videos)
+    for uid in videos.video_uid:
+        assert store.path(uid).read_bytes() == alone.path(uid).read_bytes()
+    names = [sorted(path.name for path in one.folder.glob("videos/*")) for one in (store, alone)]
+    assert names[0] == names[1]  # and no rest of a killed writer
 
 
 @pytest.mark.slow
