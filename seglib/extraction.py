@@ -36,6 +36,8 @@ AHEAD = 2  # videos that are decoded while the networks work on another
 MASKED = 127  # a mask's pixels are brighter: compressed, they are neither black nor white
 MAX_HELD = 1_200_000_000  # bytes of one video's frames, all in memory: 32 of 4K take two thirds
 WHOLE = -1  # in place of a frame's index: the whole video could not be read
+# What a video was made from that could not be read this time: the next run looks at it again.
+ANYTHING = {"stamp": "", "content": ""}
 
 
 class NoMask(SeglibError):
@@ -481,13 +483,23 @@ def _read(row, recipe: Recipe) -> tuple[dict[str, str], list, list | None]:
 
     A video that cannot be read is its one error.
     """
-    made_from = {"content": "", "stamp": ""}
     try:
-        made_from = {"content": _content(row, recipe), "stamp": _stamp(row, recipe)}
+        return _whole(row, recipe)
+    except OSError as error:  # no permission, a network drive that is gone
+        place = error.filename or row.path
+        found = f"{place} cannot be read: {error.strerror}. Check the file and its folder."
+        return ANYTHING, [(WHOLE, video.UnreadableVideo(found))], None
+
+
+def _whole(row, recipe: Recipe) -> tuple[dict[str, str], list, list | None]:
+    # The stamp first: whatever is changed from now on will be seen to have changed.
+    made_from = {"stamp": _stamp(row, recipe), "content": _content(row, recipe)}
+    try:
         indices = video.evenly(video.length(row.path), recipe.frames)
         frames = _held(row.path, indices)
-    except (SeglibError, OSError) as error:
-        return made_from, [(WHOLE, _told(row.path, error))], None
+    except SeglibError as error:
+        changed = _stamp(row, recipe) != made_from["stamp"]
+        return ANYTHING if changed else made_from, [(WHOLE, error)], None
     if recipe.face_choice != "mask" or row.label == 0:
         return made_from, frames, None
     return made_from, frames, _masks(row, indices)
@@ -502,16 +514,8 @@ def _masks(row, indices: Sequence[int]) -> list[np.ndarray | SeglibError]:
         return [error] * len(indices)
     try:
         return [mask for _, mask in _held(row.mask, indices)]
-    except (SeglibError, OSError) as error:
-        return [_told(row.mask, error)] * len(indices)
-
-
-def _told(path: str, error: SeglibError | OSError) -> SeglibError:
-    """What is recorded of a video; the system's own words, say of a lost drive, in a sentence."""
-    if isinstance(error, SeglibError):
-        return error
-    found = f"{path} cannot be read: {error.strerror}. Check the file and its folder."
-    return video.UnreadableVideo(found)
+    except SeglibError as error:
+        return [error] * len(indices)
 
 
 def _held(path: str, indices: Sequence[int]) -> list[tuple[int, np.ndarray | SeglibError]]:

@@ -1,5 +1,6 @@
 """The whole chain on real faces, with bad company, and what is kept of it on disk."""
 
+import errno
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import cache
 from itertools import chain as chained
+from pathlib import Path
 from textwrap import dedent
 
 import cv2
@@ -21,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skimage.data
+from mounts import mounted
 
 from seglib import (
     assets,
@@ -528,6 +531,153 @@ def test_a_video_that_appears_between_looking_and_claiming_is_not_made_again(
     found = extraction.extract(videos, extractor, tmp_path)
     assert found == Outcome(made=0, there=0, elsewhere=len(videos))
     assert all(claim(store, uid) is not None for uid in videos.video_uid)
+
+
+# -- what goes wrong around the files --------------------------------------------------------------
+
+
+def copied(videos, folder, *uids):
+    """Some of the videos, in a folder of their own."""
+    some = videos[videos.video_uid.isin(uids)]
+    return some.assign(path=[str(shutil.copy(path, folder)) for path in some.path])
+
+
+@pytest.mark.parametrize("moment", ["_is_there", "_content", "_stamp", "length", "read"])
+def test_a_video_that_vanishes_midway_is_recorded_and_the_others_go_on(
+    videos, extractor, tmp_path, undisturbed, monkeypatch, moment
+):
+    """Whatever was about to be asked of it."""
+    three = copied(videos, tmp_path, "x/a b ü.mp4", "x/c.mp4", "x/three.mp4")
+    gone = three.path[three.video_uid == "x/c.mp4"].item()
+    of = video if hasattr(video, moment) else extraction
+    act = getattr(of, moment)
+
+    def late(*given):
+        if gone in repr(given):
+            Path(gone).unlink(missing_ok=True)
+        return act(*given)
+
+    monkeypatch.setattr(of, moment, late)
+    assert extraction.extract(three, extractor, tmp_path / "store").made == 3
+    store = Store(tmp_path / "store", extractor.recipe, extractor.networks)
+    (reason,) = store.ledger(["x/c.mp4"]).reason
+    assert reason.startswith(("MissingFile: ", "UnreadableVideo: "))
+    assert gone in reason
+    same(store, undisturbed, three[three.path != gone])
+    # It is back: made again, and as if nothing had been.
+    monkeypatch.undo()
+    shutil.copy(videos.path[videos.video_uid == "x/c.mp4"].item(), gone)
+    assert extraction.extract(three, extractor, tmp_path / "store") == Outcome(1, 2, 0)
+    same(store, undisturbed, three)
+
+
+@pytest.mark.parametrize("moment", ["content", "frames", "mask"])
+def test_a_drive_that_is_lost_stops_nobody_and_is_asked_again(
+    videos, crowd, extractor, tmp_path, monkeypatch, moment
+):
+    choosing = extractor.choosing("mask")
+    extraction.extract(crowd, choosing, tmp_path)
+    ours = crowd.path[crowd.video_uid == "fake"].item()
+    os.utime(ours)  # so that it is looked into again
+    lost = OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def failing(act, wanted):
+        def fails(path, *given):
+            if str(getattr(path, "path", path)) == wanted:
+                raise lost
+            return act(path, *given)
+
+        return fails
+
+    if moment == "content":
+        monkeypatch.setattr(extraction, "_content", failing(extraction._content, ours))
+    else:
+        wanted = ours if moment == "frames" else crowd["mask"][crowd.video_uid == "fake"].item()
+        monkeypatch.setattr(extraction.video, "read", failing(video.read, wanted))
+        Store.find(tmp_path, choosing.recipe).path("fake").unlink()
+    assert extraction.extract(crowd, choosing, tmp_path) == Outcome(1, 2, 0)
+    reasons = set(Store.find(tmp_path, choosing.recipe).ledger(["fake"]).reason)
+    assert len(reasons) == 1
+    assert "cannot be read: Input/output error" in reasons.pop()
+    # The drive is back, and its files are as they were.
+    monkeypatch.undo()
+    assert extraction.extract(crowd, choosing, tmp_path) == Outcome(1, 2, 0)
+    assert "" in set(Store.find(tmp_path, choosing.recipe).ledger(["fake"]).reason)
+
+
+def test_frames_that_memory_does_not_hold_are_refused(
+    videos, extractor, tmp_path, undisturbed, monkeypatch
+):
+    (height, width) = 336, 276
+    monkeypatch.setattr(extraction, "MAX_HELD", 3 * height * width * 3)
+    two = videos[videos.video_uid.isin(["x/c.mp4", "x/three.mp4"])]
+    assert extraction.extract(two, extractor, tmp_path).made == 2
+    store = Store(tmp_path, extractor.recipe, extractor.networks)
+    (reason,) = store.ledger(["x/c.mp4"]).reason
+    assert reason.startswith("VideoTooLarge: ")
+    assert "has 4 frames to look at, of more than" in reason
+    same(store, undisturbed, two[two.video_uid == "x/three.mp4"])
+
+
+# One process, on a disk of its own: extraction until it is full, room, extraction again.
+FILLING = """
+    import os
+    import shutil
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from seglib import extraction, files, manifest, recipe
+    from seglib.extraction import Extractor
+
+    table, root, backbone, seed = manifest.read(sys.argv[1]), *map(Path, sys.argv[2:4]), sys.argv[4]
+    decisions = recipe.demo().but(backbone=str(backbone), input_size=140, frames=4)
+    extractor, rng = Extractor(decisions), np.random.default_rng(int(seed))
+    refused, complete = 0, set()
+    for room in [*rng.integers(0, 60_000, 12), None]:
+        filler = root / "filler"
+        filler.write_bytes(b"")
+        if room is not None:
+            with filler.open("wb", buffering=0) as file:
+                left = shutil.disk_usage(root).free - int(room)
+                while left > 0:
+                    left -= file.write(bytes(min(left, 4096)))
+        try:
+            print(extraction.extract(table, extractor, root / "store", tokens=True), flush=True)
+        except files.CannotWrite as error:
+            refused += 1
+            print("refused:", error, flush=True)
+        filler.unlink()
+        assert not list(root.rglob("*.part"))
+        found = {path.name for path in root.rglob("*.parquet")}
+        assert complete <= found
+        complete = found
+        print(room, len(found), flush=True)
+    print("times refused:", refused)
+    shutil.copytree(root / "store", sys.argv[5])
+"""
+
+
+@pytest.mark.slow
+def test_on_a_disk_that_is_full_nothing_is_half_and_with_room_it_goes_on(
+    videos, small, extractor, tmp_path
+):
+    manifest.write(videos, tmp_path / "manifest.csv")
+    (disk := tmp_path / "disk").mkdir()
+    said = mounted(
+        dedent(FILLING), disk, "full",
+        tmp_path / "manifest.csv", disk, small.backbone, 0, tmp_path / "saved", size="2m",
+    )  # fmt: skip
+    assert int(re.search(r"times refused: (\d+)", said)[1]) >= 3, said
+    assert re.search(r"cannot be written: .*No space left.*; \S+ has [\d.]+ MB free", said), said
+    extraction.extract(videos, extractor, tmp_path / "undisturbed", tokens=True)
+    saved, alone = (
+        Store(tmp_path / name, extractor.recipe, extractor.networks)
+        for name in ("saved", "undisturbed")
+    )
+    same(saved, alone, videos)
+    for path in alone.folder.rglob("*.parquet"):
+        other = saved.folder / path.relative_to(alone.folder)
+        assert other.read_bytes() == path.read_bytes()
 
 
 # -- whose face ----------------------------------------------------------------------------------
