@@ -5,6 +5,7 @@ without its numbers.
 import datetime
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -188,6 +189,23 @@ def test_what_is_uploaded_is_scored_under_its_own_name(scorer, kind, tmp_path):
     found = report.scored(scorer, named, inside)
     assert str(found.path) == name
     assert len(found.tracks) == 1
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, OSError])
+def test_what_is_uploaded_is_nobody_elses_and_does_not_stay(tmp_path, monkeypatch, error):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen = []
+
+    def scorer(path):
+        seen.append((path.name, path.read_bytes(), path.parent.stat().st_mode & 0o077))
+        if error:
+            raise error
+        return Verdict(path)
+
+    with pytest.raises(error) if error else nullcontext():
+        report.scored(scorer, "../../my face.pgm", b"a picture")
+    assert seen == [("file.pgm", b"a picture", 0)]
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_button_scores_what_is_chosen(scorer, monkeypatch):
