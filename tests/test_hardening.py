@@ -39,16 +39,24 @@ NEVER = {
 }  # fmt: skip
 METHODS = {"extractall", "to_pickle", "read_pickle", "unsafe_load"}
 ONLY = {"shell": False, "trust_remote_code": False, "allow_pickle": False, "weights_only": True}
+COLAB = (
+    '!pip list --format=freeze | grep -E "{held}" > held.txt',
+    '%pip install -q -c held.txt "seglib @ {source}"',
+)
 
 
 def code_of(path):
-    """The Python of a module, or of a notebook's cells without IPython's own lines."""
+    """The Python of a module, or of a notebook's cells: a shell's line becomes a call of it."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         return text
     cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-    lines = [line for cell in cells for line in [*"".join(cell["source"]).split("\n"), ""]]
-    return "\n".join(line for line in lines if not line.lstrip().startswith(("!", "%")))
+    code = "\n".join("".join(cell["source"]) for cell in cells)
+    for line in COLAB:  # the only ones, and they hold nothing from outside
+        code = code.replace(line, "...")
+    return re.sub(
+        r"^(\s*)[!%](.*)$", lambda line: f"{line[1]}os.system({line[2]!r})", code, flags=re.M
+    )
 
 
 def imported(tree):
