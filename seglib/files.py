@@ -57,7 +57,7 @@ def check_writable(path: Path) -> None:
     ------
     CannotWrite
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise CannotWrite(
             f"{path} is a folder; expected a file that can be written. Name another one."
         )
@@ -70,7 +70,7 @@ def check_writable(path: Path) -> None:
 
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
     """Build, not raise, the error for a file that the system did not let be written."""
-    there = next(folder for folder in path.absolute().parents if folder.is_dir())
+    there = next(folder for folder in path.absolute().parents if os.path.isdir(folder))
     return CannotWrite(
         f"{path} cannot be written: {error.strerror or error}. Expected a folder that can be "
         f"written, with room; {there} has {shutil.disk_usage(there).free / 1e6:,.1f} MB free. "

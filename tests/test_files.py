@@ -1,5 +1,7 @@
 """A file is whole or not there."""
 
+import multiprocessing
+import os
 import re
 import resource
 import signal
@@ -115,6 +117,32 @@ def test_a_read_only_folder_is_read_and_its_refusal_explained(tmp_path):
     assert len(re.findall(SAID, said)) == said.count("Read-only file system") == 2
     assert said.endswith("older\n")
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def refused(path):
+    """What is said when it is tried in either way."""
+    said = []
+    for attempt in (files.check_writable, lambda path: files.replacing(path).__enter__()):
+        try:
+            attempt(path)
+        except files.CannotWrite as error:
+            said.append(str(error))
+    return said
+
+
+def test_a_folder_of_somebody_else_is_refused_in_words(tmp_path):
+    """The administrator may write everywhere, so that a child of nobody's tries it."""
+    (closed := tmp_path / "closed").mkdir()
+    closed.chmod(0)
+    alone = multiprocessing.get_context("fork")
+    become = (os.setuid, (65534,)) if os.geteuid() == 0 else (None, ())
+    with alone.Pool(1, *become) as nobody:
+        said = nobody.apply(refused, (closed / "new" / "a.json",))
+    closed.chmod(0o700)
+    assert len(said) == 2
+    for one in said:
+        assert re.search(SAID, one)
+        assert "Permission denied" in one
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
