@@ -171,7 +171,7 @@ def fetch(name: str, *, verify: bool = False) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with alone(folder):
             if _flaw(asset, folder, verify) is not None:  # another process may have made it
                 _make(asset, folder)
     except OSError as error:
@@ -317,13 +317,13 @@ def _write_receipt(asset: Asset, folder: Path) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the asset's lock. The system frees it when a process dies, however it dies."""
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
+def alone(path: Path) -> Iterator[None]:
+    """Be the only process that fetches `path`; of one that dies, the system frees the lock."""
+    lock = FileLock(path.parent / f".{path.name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        waiting = f"seglib: waiting for another process that is fetching {folder.name}"
+        waiting = f"seglib: waiting for another process that is fetching {path.name}"
         print(waiting, file=sys.stderr, flush=True)
         lock.acquire()
     try:

@@ -463,7 +463,9 @@ def _from_transformers(folder: Path) -> torch.nn.Module:
     devices.let_torchvision_import()
     from transformers import AutoModel
 
-    return _checked(folder, AutoModel, folder, local_files_only=True)
+    # Else it would unpickle an older checkpoint, and offer to run code that lies in the folder.
+    tensors_only = {"use_safetensors": True, "trust_remote_code": False}
+    return _checked(folder, AutoModel, folder, local_files_only=True, **tensors_only)
 
 
 def _drawn(folder: Path) -> torch.nn.Module:

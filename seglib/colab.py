@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import tempfile
 from contextlib import chdir
 from pathlib import Path
@@ -59,9 +60,14 @@ def upload() -> list[Path]:
     ------
     NotColab
     """
+    files = _colab("files")
     folder = Path(tempfile.mkdtemp(prefix="upload-", dir=Path.cwd()))
-    with chdir(folder):  # Colab saves into the working folder
-        _colab("files").upload()
+    try:
+        with chdir(folder):  # Colab saves into the working folder
+            files.upload()
+    except BaseException:  # interrupted too: half an upload stays nowhere
+        shutil.rmtree(folder)
+        raise
     return sorted(folder.iterdir())
 
 

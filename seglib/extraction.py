@@ -36,7 +36,10 @@ from seglib.store import Store
 BATCH = {"cpu": 8, "cuda": 32}  # crops that travel through the networks together
 AHEAD = 2  # videos that are decoded while the networks work on another
 MASKED = 127  # a mask's pixels are brighter: compressed, they are neither black nor white
+MAX_HELD = 1_200_000_000  # bytes of one video's frames, all in memory: 32 of 4K take two thirds
 WHOLE = -1  # in place of a frame's index: the whole video could not be read
+# What a video was made from that could not be read this time: the next run looks at it again.
+ANYTHING = {"stamp": "", "content": ""}
 
 
 class NoMask(SeglibError):
@@ -460,10 +463,13 @@ def _is_there(store: Store, row, recipe: Recipe, tokens: bool) -> bool:
     made_from = store.made_from(row.video_uid)
     if not made_from or (tokens and made_from["tokens"] == str(False)):
         return False
-    # Hashing hundreds of gigabytes again takes hours: files of the same size and time are trusted.
-    return made_from["stamp"] == _stamp(row, recipe) or made_from["content"] == _content(
-        row, recipe
-    )
+    try:
+        # Hashing hundreds of gigabytes takes hours: files of the same size and time are trusted.
+        return made_from["stamp"] == _stamp(row, recipe) or made_from["content"] == _content(
+            row, recipe
+        )
+    except OSError:  # it vanished just now, or cannot be read: `_read` will tell
+        return False
 
 
 def _sources(row, recipe: Recipe) -> list[tuple[str, Path]]:
@@ -499,17 +505,24 @@ def _read(row, recipe: Recipe) -> tuple[dict[str, str], list, list | None]:
 
     A video that cannot be read is its one error.
     """
-    made_from = {"content": "", "stamp": ""}
     try:
-        made_from = {"content": _content(row, recipe), "stamp": _stamp(row, recipe)}
+        return _whole(row, recipe)
+    except OSError as error:  # no permission, a network drive that is gone
+        place = error.filename or row.path
+        found = f"{place} cannot be read: {error.strerror}. Check the file and its folder."
+        return ANYTHING, [(WHOLE, video.UnreadableVideo(found))], None
+
+
+def _whole(row, recipe: Recipe) -> tuple[dict[str, str], list, list | None]:
+    # The stamp first: whatever is changed from now on will be seen to have changed.
+    made_from = {"stamp": _stamp(row, recipe), "content": _content(row, recipe)}
+    try:
         with _as_tested(row, recipe) as path:
             indices = video.evenly(video.length(path), recipe.frames)
-            frames = list(video.read(path, indices))
+            frames = _held(path, indices)
     except SeglibError as error:
-        return made_from, [(WHOLE, error)], None
-    except OSError as error:  # no permission, a network drive that is gone
-        found = f"{row.path} cannot be read: {error.strerror}. Check the file and its folder."
-        return made_from, [(WHOLE, video.UnreadableVideo(found))], None
+        changed = _stamp(row, recipe) != made_from["stamp"]
+        return ANYTHING if changed else made_from, [(WHOLE, error)], None
     if recipe.face_choice != "mask" or row.label == 0:
         return made_from, frames, None
     return made_from, frames, _masks(row, indices)
@@ -529,9 +542,27 @@ def _masks(row, indices: Sequence[int]) -> list[np.ndarray | SeglibError]:
         )
         return [error] * len(indices)
     try:
-        return [mask for _, mask in video.read(row.mask, indices)]
+        return [mask for _, mask in _held(row.mask, indices)]
     except SeglibError as error:
         return [error] * len(indices)
+
+
+def _held(path: str | Path, indices: Sequence[int]) -> list[tuple[int, np.ndarray | SeglibError]]:
+    """Some frames of a video, all at once.
+
+    Raises
+    ------
+    seglib.video.VideoTooLarge
+        And what `seglib.video.read` raises.
+    """
+    held, found = 0, []
+    for index, image in video.read(path, indices):
+        held += getattr(image, "nbytes", 0)
+        if held > MAX_HELD:
+            many = f"{len(indices)} frames to look at, of more than {MAX_HELD / 1e9:.1f} GB"
+            raise video.too_large(path, many, "no more, or a recipe with fewer frames")
+        found.append((index, image))
+    return found
 
 
 def _make(

@@ -19,6 +19,7 @@ import pandas as pd
 from IPython.display import HTML, display
 from PIL import Image, ImageDraw
 
+from seglib import files
 from seglib.errors import unknown_name
 from seglib.regions import LABELS
 
@@ -390,9 +391,10 @@ def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
         )
         axis.spines[["top", "right"]].set_visible(False)
     figure.text(0.5, -0.02, note, ha="center", va="top", fontsize=8, color=INK)
-    path.parent.mkdir(parents=True, exist_ok=True)
     words = {"Description": pictured(tables)}
-    figure.savefig(path, dpi=150, bbox_inches="tight", metadata=words)
+    kind = path.suffix.removeprefix(".")
+    with files.replacing(path) as part:
+        figure.savefig(part, format=kind, dpi=150, bbox_inches="tight", metadata=words)
 
 
 def pictured(tables: Mapping[str, pd.DataFrame]) -> str:

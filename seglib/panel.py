@@ -161,7 +161,6 @@ def check_networks(panel: Panel, networks: Mapping) -> None:
 
 def save(panel: Panel, folder: Path) -> None:
     """Write a probe file for each part, their references, and the card that holds them together."""
-    folder.mkdir(parents=True, exist_ok=True)
     for part, probes in panel.probes.items():
         own = {"view": part, "measured": panel.card.get("measured", {}).get(part)}
         kept = ("networks", "training", "redrawn", SHORTCUTS)

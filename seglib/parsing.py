@@ -113,8 +113,9 @@ class FarlParser(Parser):
     """
 
     def __init__(self, name: str, device: str | None = None) -> None:
-        self._name, self._path = name, weights.path(name)
-        self.digest = weights.digest(self._path)
+        # TorchScript is a program: only the published one is run.
+        self._name, self._path = name, weights.published(name)
+        self.digest = weights.WEIGHTS[name].sha256[:12]
         self._device = torch.device(devices.choose(device))
         package = facer()
         self._network = weights.loaded(

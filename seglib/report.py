@@ -130,7 +130,7 @@ def scored(scorer: Scorer, name: str, content: bytes) -> Verdict:
 def _content(verdicts: Sequence[Verdict], panel: Panel) -> dict:
     chief = OVERALL if panel.combination else panel.views[0]
     rows = [
-        {"name": files.readable(one.path), "face": track.number} | _numbers(track.estimates[chief])
+        {"name": files.printable(one.path), "face": track.number} | _numbers(track.estimates[chief])
         for one in verdicts
         for track in one.tracks
     ]
@@ -144,7 +144,7 @@ def _content(verdicts: Sequence[Verdict], panel: Panel) -> dict:
         "reading": READING,
         "rows": rows,
         "broken": [
-            {"name": files.readable(one.path), "reason": one.reason}
+            {"name": files.printable(one.path), "reason": one.reason}
             for one in verdicts
             if not one.tracks
         ],
@@ -169,7 +169,7 @@ def _file(verdict: Verdict, chief: str) -> dict:
     what = f"{seen} of {verdict.length} frames were looked at" if verdict.is_video else "A picture"
     faces = len(verdict.tracks)
     return {
-        "name": files.readable(verdict.path),
+        "name": files.printable(verdict.path),
         "what": f"{what}; {faces} face{'' if faces == 1 else 's'} found.",
         "tracks": [_track(one, verdict, chief) for one in verdict.tracks],
         "reasons": list(verdict.reasons.items()),

@@ -205,7 +205,8 @@ def _data(root: Path, done: Reproduction) -> tuple[pd.DataFrame | None, list[Tes
         manifest.write(found.table, done.run / f"{name}.csv")
         if len(found.problems):
             file = done.run / f"{name}-problems.csv"
-            found.problems.to_csv(file, index=False)
+            with files.replacing(file) as part:
+                found.problems.to_csv(part, index=False)
             done.missing.append(f"{name}: {len(found.problems)} lines of missing or extra files, "
                                 f"see {file}")  # fmt: skip
     if not tables:

@@ -432,7 +432,7 @@ def _middle(curve: np.ndarray) -> int:
 
 
 def _reason(error: SeglibError) -> str:
-    return files.readable(f"{type(error).__name__}: {error}")
+    return files.printable(f"{type(error).__name__}: {error}")
 
 
 def _most_common(reasons: Mapping[int, str]) -> str:

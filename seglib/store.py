@@ -137,14 +137,20 @@ class Store:
         """A lock on one video, to be released by the caller; None if another process has it.
 
         The system frees it when a process dies, however it dies.
+
+        Raises
+        ------
+        seglib.files.CannotWrite
         """
         path = self.folder / "locks" / f"{self.path(uid).stem}.lock"
-        path.parent.mkdir(exist_ok=True)
         lock = FileLock(path)
         try:
+            path.parent.mkdir(exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             return None
+        except OSError as error:
+            raise files.cannot_write(path, error) from error
         return lock
 
     def write(

@@ -9,6 +9,7 @@ had is handed over as its error, and the others stand. Taught in chapter 06.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,12 @@ from seglib.media import (
 # What x264 writes depends on how many threads share the work and on the CPU; and with AVX-512 it
 # reads beyond rows whose length 32 does not divide, so that it also depends on what memory holds.
 REPEATABLE = {"threads": "1", "x264-params": "cpu-independent=1"}
+# Of what FFmpeg can take apart, that in which films are kept. Among the rest are playlists, scripts
+# and session descriptions, which have it read other files or listen to the network.
+CONTAINERS = "mov,avi,matroska,mpegts,mpeg,flv,asf,ogg"
+# What one video may ask of a machine. A film is far below; a file that was made to exhaust it, not.
+MAX_FRAMES = 2_000_000  # eleven hours at fifty a second
+MAX_SECONDS = 3600  # of decoding: two hours of full HD take half of it on two cores
 
 
 class UnreadableVideo(SeglibError):
@@ -37,6 +44,10 @@ class UnreadableVideo(SeglibError):
 
 class DamagedFrame(SeglibError):
     """The decoder had to guess a part of this frame, or of one it is made from: no evidence."""
+
+
+class VideoTooLarge(SeglibError):
+    """A video has more frames, takes longer to decode or needs more memory than one may."""
 
 
 class EmptyFolder(SeglibError):
@@ -60,7 +71,7 @@ def length(path: str | os.PathLike) -> int:
 
     Raises
     ------
-    MissingFile, EmptyFolder, UnreadableVideo, ImageTooLarge
+    MissingFile, EmptyFolder, UnreadableVideo, ImageTooLarge, VideoTooLarge
     """
     path = Path(path)
     if path.is_dir():
@@ -150,8 +161,12 @@ def opened(path: Path) -> Iterator[tuple]:
 
     if not path.exists():
         raise MissingFile(f"{path} does not exist; expected a video. Check the manifest.")
+    if not path.is_file():  # a pipe would be waited for without end
+        raise _unreadable(path, "it is a device or a pipe")
+    only = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        # Said to be a file: else a name with a colon in it could be taken for an address.
+        container = av.open(f"file:{path}", options=only, metadata_errors="replace")
     except av.FFmpegError as error:
         raise _unreadable(path, f"it does not open ({error.strerror})") from error
     with container:
@@ -166,6 +181,8 @@ def opened(path: Path) -> Iterator[tuple]:
                 f"{path} announces frames of {width} x {height} pixels, expected at most "
                 f"{MAX_PIXELS:,} pixels. Scale it down first."
             )
+        # The header may lie, and the size change midway.
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.thread_type = "AUTO"
         yield container, stream
 
@@ -177,9 +194,13 @@ def _is_picture(path: Path) -> bool:
 def _packets(path: Path) -> int:
     import av
 
+    count = 0
     with opened(path) as (container, stream):
         try:
-            count = sum(packet.size > 0 for packet in container.demux(stream))
+            for packet in _timely(path, container.demux(stream)):
+                count += packet.size > 0
+                if count > MAX_FRAMES:
+                    raise too_large(path, f"more than {MAX_FRAMES:,} frames", "as many at most")
         except av.FFmpegError as error:
             raise _unreadable(path, f"reading it fails ({error.strerror})") from error
     if not count:
@@ -204,10 +225,10 @@ def _decoded(path: Path, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarr
     # What was made from a damaged frame is damaged without being marked: all up to the next key
     # frame, and B-frames that stand before it, so that these wait for the next one of another type.
     waiting, held, damaged = deque(indices), [], False
-    found = "the video ends before it"
+    found, late = "the video ends before it", None
     with opened(path) as (container, stream):
         try:
-            for index, frame in enumerate(container.decode(stream)):
+            for index, frame in enumerate(_timely(path, container.decode(stream))):
                 if not waiting and not held:
                     return
                 between = frame.pict_type == av.video.frame.PictureType.B
@@ -224,9 +245,25 @@ def _decoded(path: Path, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarr
                         yield index, _image(path, index, frame, damaged)
         except av.FFmpegError as error:
             found = f"decoding breaks off before it ({error.strerror})"
+        except VideoTooLarge as error:
+            late = error
         yield from ((i, _image(path, i, one, damaged)) for i, one in held)
     for index in waiting:
-        yield index, _absent(path, index, found)
+        yield index, late or _absent(path, index, found)
+
+
+def _timely(path: Path, items: Iterator) -> Iterator:
+    """The same, while making them takes no longer than one video may; VideoTooLarge."""
+    spent, end = 0.0, object()
+    while True:
+        started = time.monotonic()
+        item = next(items, end)
+        spent += time.monotonic() - started  # and not what is done with them in between
+        if item is end:
+            return
+        if spent > MAX_SECONDS:
+            raise too_large(path, f"{spent:,.0f} s of decoding", f"at most {MAX_SECONDS:,} s")
+        yield item
 
 
 def _absent(path: Path, index: int, found: str) -> UnreadableVideo:
@@ -241,6 +278,14 @@ def _image(path: Path, index: int, frame, damaged: bool) -> np.ndarray | SeglibE
         )
     # The mark says how far the picture was turned clockwise from upright, in degrees.
     return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90).copy()
+
+
+def too_large(path: Path, found: str, expected: str) -> VideoTooLarge:
+    """Build, not raise, the error for a video that asks too much of a machine."""
+    return VideoTooLarge(
+        f"{path} has {found}; expected {expected}. Cut out or scale down what matters, and give "
+        "that."
+    )
 
 
 def _unreadable(path: Path, found: str) -> UnreadableVideo:

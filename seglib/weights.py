@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
 
-from seglib.assets import CacheUnusable
+from seglib.assets import CacheUnusable, alone
 from seglib.errors import SeglibError, unknown_name
 from seglib.wheels import sha256
 
@@ -107,15 +108,23 @@ class Release(Weights):
 
     def download(self) -> None:
         """Bring the file aside, check it, move it into place in one step."""
+        self.where.parent.mkdir(parents=True, exist_ok=True)
+        with alone(self.where):
+            if self.flaw() is None:  # another process brought it
+                return
+            mark = f".{self.file}.part-"
+            for dead in self.where.parent.glob(f"{mark}*"):  # of a process that was killed
+                shutil.rmtree(dead, ignore_errors=True)
+            with tempfile.TemporaryDirectory(prefix=mark, dir=self.where.parent) as room:
+                self._bring(Path(room, self.file))
+
+    def _bring(self, part: Path) -> None:
         from torch.hub import download_url_to_file  # heavy
 
-        self.where.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=self.where.parent) as room:
-            part = Path(room, self.file)
-            download_url_to_file(self.url, str(part))
-            # torch takes a connection that breaks off for the end of the file.
-            replace(self, size=self.size or _announced(self.url)).check(part)
-            os.replace(part, self.where)
+        download_url_to_file(self.url, str(part))
+        # torch takes a connection that breaks off for the end of the file.
+        replace(self, size=self.size or _announced(self.url)).check(part)
+        os.replace(part, self.where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,6 +338,22 @@ def path(name: str) -> Path:
             f"Without it runs: {weights.without}."
         )
     return weights.where
+
+
+def published(name: str) -> Path:
+    """The same, for a file that holds a program and not numbers alone: TorchScript, say.
+
+    Raises
+    ------
+    UnknownName, WeightsMissing
+        See `path`.
+    WeightsDamaged
+        It is not, byte for byte, the published one.
+    """
+    file, expected = path(name), _known(name).sha256
+    if (found := sha256(file)) != expected:
+        raise damaged(file, name, f"its SHA-256 is {found}, expected {expected}")
+    return file
 
 
 def loaded(path: Path, network: str, load: Callable[[Path], T]) -> T:

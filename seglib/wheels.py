@@ -181,7 +181,8 @@ def _download(wanted: Wheel, room: Path) -> Path:
     wheels = list(room.glob("*.whl"))
     if process.returncode == 0 and len(wheels) == 1:
         return wheels[0]
-    raise _pip_failure(wanted, log.read_text(encoding="utf-8", errors="replace"))
+    said = log.read_text(encoding="utf-8", errors="replace")
+    raise _pip_failure(wanted, said, shutil.disk_usage(room).free)
 
 
 def _watch(process: subprocess.Popen, wanted: Wheel, room: Path) -> None:
@@ -207,7 +208,7 @@ def _size(folder: Path) -> int:
     return total
 
 
-def _pip_failure(wanted: Wheel, log: str) -> AssetUnavailable:
+def _pip_failure(wanted: Wheel, log: str, free: int) -> AssetUnavailable:
     """Turn what pip wrote, which can be a page of traceback, into one sentence."""
     if "No module named pip" in log:
         return PipMissing(
@@ -216,8 +217,9 @@ def _pip_failure(wanted: Wheel, log: str) -> AssetUnavailable:
         )
     if "is invalid" in log or "BadZipFile" in log:
         reason = "what arrived is not a whole wheel"
-    elif "No space left" in log:
-        reason = "the disk is full"
+    # On a full disk pip cannot even write why.
+    elif "No space left" in log or free < wanted.download:
+        reason = f"the disk is full, with {free / 1e6:,.1f} MB left"
     elif "connection broken" in log:
         reason = "the package index does not answer"
     else:

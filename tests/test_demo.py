@@ -1,10 +1,15 @@
 """The demo's people and forgeries: who lends to whom, who is never parted; and their cache."""
 
+import re
+import subprocess
+import sys
 from itertools import islice
+from textwrap import dedent
 
 import numpy as np
 import pandas as pd
 import pytest
+from mounts import mounted
 
 from seglib import assets, demo, faces, media, recipe
 from seglib.descriptors import Descriptors, Layout
@@ -251,6 +256,51 @@ def test_a_failure_midway_keeps_nothing(describe, tmp_path):
         demo.kept("some", RECIPE, fails, [OTHER])
     assert not list(tmp_path.rglob("*.parquet"))
     assert demo.kept("some", RECIPE, describe).reasons.tolist() == [RECIPE.descriptor_key]
+
+
+# Another process with a cache; argv says where, what is asked for and how many ask for it.
+KEEPING = """
+    import os
+    import sys
+    import time
+    from pathlib import Path
+    from seglib import demo, recipe
+    from seglib.descriptors import Descriptors, Layout
+    from seglib.errors import SeglibError
+
+    cache, name, several = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    os.environ["SEGLIB_CACHE"] = cache
+
+    def describe(recipes):
+        if several:
+            Path(cache, f"{os.getpid()}.here").touch()
+        while len(list(Path(cache).glob("*.here"))) < several:
+            time.sleep(0.01)
+        return [Descriptors.missing(["made"] * 5000, 3, Layout.of(one)) for one in recipes]
+
+    try:
+        print(len(demo.kept(name, recipe.demo(), describe)))
+    except SeglibError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_make_the_same_do_not_meet(tmp_path):
+    """Both have found nothing before either has made it."""
+    run = [sys.executable, "-c", dedent(KEEPING), str(tmp_path), "some", "2"]
+    both = [subprocess.Popen(run, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [one.communicate(timeout=300)[0].split()[-1] for one in both] == ["5000"] * 2
+    (kept,) = (path for path in (tmp_path / "demo").rglob("*") if path.is_file())
+    assert Descriptors.load(kept).reasons.tolist() == ["made"] * 5000
+
+
+@pytest.mark.slow
+def test_a_read_only_cache_gives_what_it_has_and_says_what_to_do_for_the_rest(describe, tmp_path):
+    demo.kept("some", RECIPE, describe)
+    assert mounted(dedent(KEEPING), tmp_path, "ro", tmp_path, "some", 0).split()[-1] == "1"
+    said = mounted(dedent(KEEPING), tmp_path, "ro", tmp_path, "others", 0)
+    assert re.search(r"others\.parquet cannot be written: .*Read-only.*SEGLIB_CACHE", said)
 
 
 def test_a_change_of_the_code_is_another_cache(monkeypatch):

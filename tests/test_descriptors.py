@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seglib import descriptors, indexing, recipe, regions
+from seglib import descriptors, files, indexing, recipe, regions
 from seglib.descriptors import BY_LABEL, DamagedDescriptors, Descriptors, Layout, OtherPart
 from seglib.errors import UnknownName
 
@@ -262,7 +262,7 @@ def test_a_missing_file_is_simply_missing(tmp_path):
 
 def test_a_save_that_fails_leaves_nothing_behind(tmp_path):
     (tmp_path / "rows.parquet").mkdir()  # cannot be replaced by a file
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(files.CannotWrite):
         made_up().save(tmp_path / "rows.parquet")
     assert [p.name for p in tmp_path.iterdir()] == ["rows.parquet"]
 

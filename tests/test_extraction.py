@@ -1,5 +1,6 @@
 """The whole chain on real faces, with bad company, and what is kept of it on disk."""
 
+import errno
 import hashlib
 import os
 import re
@@ -9,19 +10,27 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import cache
+from itertools import chain as chained
+from pathlib import Path
 from textwrap import dedent
+from threading import Barrier
 
 import cv2
+import layouts
 import numpy as np
 import pandas as pd
 import pytest
 import skimage.data
+from mounts import mounted
 
 from seglib import (
     assets,
     clips,
+    datasets,
     extraction,
     faces,
     indexing,
@@ -567,6 +576,153 @@ def test_a_video_that_appears_between_looking_and_claiming_is_not_made_again(
     assert all(claim(store, uid) is not None for uid in videos.video_uid)
 
 
+# -- what goes wrong around the files --------------------------------------------------------------
+
+
+def copied(videos, folder, *uids):
+    """Some of the videos, in a folder of their own."""
+    some = videos[videos.video_uid.isin(uids)]
+    return some.assign(path=[str(shutil.copy(path, folder)) for path in some.path])
+
+
+@pytest.mark.parametrize("moment", ["_is_there", "_content", "_stamp", "length", "read"])
+def test_a_video_that_vanishes_midway_is_recorded_and_the_others_go_on(
+    videos, extractor, tmp_path, undisturbed, monkeypatch, moment
+):
+    """Whatever was about to be asked of it."""
+    three = copied(videos, tmp_path, "x/a b ü.mp4", "x/c.mp4", "x/three.mp4")
+    gone = three.path[three.video_uid == "x/c.mp4"].item()
+    of = video if hasattr(video, moment) else extraction
+    act = getattr(of, moment)
+
+    def late(*given):
+        if gone in repr(given):
+            Path(gone).unlink(missing_ok=True)
+        return act(*given)
+
+    monkeypatch.setattr(of, moment, late)
+    assert extraction.extract(three, extractor, tmp_path / "store").made == 3
+    store = Store(tmp_path / "store", extractor.recipe, extractor.networks)
+    (reason,) = store.ledger(["x/c.mp4"]).reason
+    assert reason.startswith(("MissingFile: ", "UnreadableVideo: "))
+    assert gone in reason
+    same(store, undisturbed, three[three.path != gone])
+    # It is back: made again, and as if nothing had been.
+    monkeypatch.undo()
+    shutil.copy(videos.path[videos.video_uid == "x/c.mp4"].item(), gone)
+    assert extraction.extract(three, extractor, tmp_path / "store") == Outcome(1, 2, 0)
+    same(store, undisturbed, three)
+
+
+@pytest.mark.parametrize("moment", ["content", "frames", "mask"])
+def test_a_drive_that_is_lost_stops_nobody_and_is_asked_again(
+    videos, crowd, extractor, tmp_path, monkeypatch, moment
+):
+    choosing = extractor.choosing("mask")
+    extraction.extract(crowd, choosing, tmp_path)
+    ours = crowd.path[crowd.video_uid == "fake"].item()
+    os.utime(ours)  # so that it is looked into again
+    lost = OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def failing(act, wanted):
+        def fails(path, *given):
+            if str(getattr(path, "path", path)) == wanted:
+                raise lost
+            return act(path, *given)
+
+        return fails
+
+    if moment == "content":
+        monkeypatch.setattr(extraction, "_content", failing(extraction._content, ours))
+    else:
+        wanted = ours if moment == "frames" else crowd["mask"][crowd.video_uid == "fake"].item()
+        monkeypatch.setattr(extraction.video, "read", failing(video.read, wanted))
+        Store.find(tmp_path, choosing.recipe).path("fake").unlink()
+    assert extraction.extract(crowd, choosing, tmp_path) == Outcome(1, 2, 0)
+    reasons = set(Store.find(tmp_path, choosing.recipe).ledger(["fake"]).reason)
+    assert len(reasons) == 1
+    assert "cannot be read: Input/output error" in reasons.pop()
+    # The drive is back, and its files are as they were.
+    monkeypatch.undo()
+    assert extraction.extract(crowd, choosing, tmp_path) == Outcome(1, 2, 0)
+    assert "" in set(Store.find(tmp_path, choosing.recipe).ledger(["fake"]).reason)
+
+
+def test_frames_that_memory_does_not_hold_are_refused(
+    videos, extractor, tmp_path, undisturbed, monkeypatch
+):
+    (height, width) = 336, 276
+    monkeypatch.setattr(extraction, "MAX_HELD", 3 * height * width * 3)
+    two = videos[videos.video_uid.isin(["x/c.mp4", "x/three.mp4"])]
+    assert extraction.extract(two, extractor, tmp_path).made == 2
+    store = Store(tmp_path, extractor.recipe, extractor.networks)
+    (reason,) = store.ledger(["x/c.mp4"]).reason
+    assert reason.startswith("VideoTooLarge: ")
+    assert "has 4 frames to look at, of more than" in reason
+    same(store, undisturbed, two[two.video_uid == "x/three.mp4"])
+
+
+# One process, on a disk of its own: extraction until it is full, room, extraction again.
+FILLING = """
+    import os
+    import shutil
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from seglib import extraction, files, manifest, recipe
+    from seglib.extraction import Extractor
+
+    table, root, backbone, seed = manifest.read(sys.argv[1]), *map(Path, sys.argv[2:4]), sys.argv[4]
+    decisions = recipe.demo().but(backbone=str(backbone), input_size=140, frames=4)
+    extractor, rng = Extractor(decisions), np.random.default_rng(int(seed))
+    refused, complete = 0, set()
+    for room in [*rng.integers(0, 60_000, 12), None]:
+        filler = root / "filler"
+        filler.write_bytes(b"")
+        if room is not None:
+            with filler.open("wb", buffering=0) as file:
+                left = shutil.disk_usage(root).free - int(room)
+                while left > 0:
+                    left -= file.write(bytes(min(left, 4096)))
+        try:
+            print(extraction.extract(table, extractor, root / "store", tokens=True), flush=True)
+        except files.CannotWrite as error:
+            refused += 1
+            print("refused:", error, flush=True)
+        filler.unlink()
+        assert not list(root.rglob("*.part"))
+        found = {path.name for path in root.rglob("*.parquet")}
+        assert complete <= found
+        complete = found
+        print(room, len(found), flush=True)
+    print("times refused:", refused)
+    shutil.copytree(root / "store", sys.argv[5])
+"""
+
+
+@pytest.mark.slow
+def test_on_a_disk_that_is_full_nothing_is_half_and_with_room_it_goes_on(
+    videos, small, extractor, tmp_path
+):
+    manifest.write(videos, tmp_path / "manifest.csv")
+    (disk := tmp_path / "disk").mkdir()
+    said = mounted(
+        dedent(FILLING), disk, "full",
+        tmp_path / "manifest.csv", disk, small.backbone, 0, tmp_path / "saved", size="2m",
+    )  # fmt: skip
+    assert int(re.search(r"times refused: (\d+)", said)[1]) >= 3, said
+    assert re.search(r"cannot be written: .*No space left.*; \S+ has [\d.]+ MB free", said), said
+    extraction.extract(videos, extractor, tmp_path / "undisturbed", tokens=True)
+    saved, alone = (
+        Store(tmp_path / name, extractor.recipe, extractor.networks)
+        for name in ("saved", "undisturbed")
+    )
+    same(saved, alone, videos)
+    for path in alone.folder.rglob("*.parquet"):
+        other = saved.folder / path.relative_to(alone.folder)
+        assert other.read_bytes() == path.read_bytes()
+
+
 # -- whose face ----------------------------------------------------------------------------------
 
 
@@ -695,6 +851,10 @@ FORKING = """
     import sys
     from seglib import devices
     devices.let_torchvision_import()
+    import ai_edge_litert.interpreter
+    import av
+    from seglib import extraction, manifest
+    from transformers import AutoModel
     from transformers.models.dinov2 import modeling_dinov2
 
     while sys.stdin.readline():
@@ -710,43 +870,66 @@ FORKING = """
 """
 
 
+class Forks:
+    """A process that has done the imports; each of its forks is a run on a store."""
+
+    def __init__(self, videos, store, small, tmp_path, code=RUN):
+        manifest.write(videos, tmp_path / "manifest.csv")
+        arguments = [str(tmp_path / "manifest.csv"), str(store), small.backbone]
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", dedent(FORKING) + dedent(code), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def begin(self):
+        """A new run; the networks are loaded and the work begins."""
+        print(file=self.parent.stdin, flush=True)
+        self.until("ready")
+
+    def kill(self):
+        """Kill it, and return the lines that it had said."""
+        print(file=self.parent.stdin, flush=True)
+        return self.until("killed")[:-1]
+
+    def until(self, word):
+        """The lines up to the one that ends with a word: who is killed may leave half a line."""
+        said = []
+        while not said or not said[-1].endswith(f"{word}\n"):
+            said.append(self.parent.stdout.readline())
+            assert said[-1], f"it ended without {word!r}"
+        return said
+
+
 @pytest.fixture
-def forked(videos, small, tmp_path):
-    """Start a run on a store as often as it is called; the return kills it."""
-    manifest.write(videos, tmp_path / "manifest.csv")
-    arguments = [str(tmp_path / "manifest.csv"), str(tmp_path / "store"), small.backbone]
-    parent = subprocess.Popen(
-        [sys.executable, "-c", dedent(FORKING) + dedent(RUN), *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def forks(small, tmp_path):
+    """Start such a process on a store."""
+    started = []
 
-    def until(*words):
-        print(file=parent.stdin, flush=True)
-        return next(line for line in parent.stdout if line.startswith(words))
+    def start(videos, store, code=RUN):
+        started.append(Forks(videos, store, small, tmp_path, code))
+        return started[-1]
 
-    def begin():
-        assert until("ready", "over") == "ready\n"
-        return lambda: until("killed")
-
-    yield begin
-    parent.communicate()
+    yield start
+    for one in started:
+        one.parent.communicate()
 
 
 @pytest.mark.slow
 def test_killed_twenty_times_at_any_moment_nothing_is_lost_and_nothing_twice(
-    videos, extractor, tmp_path, undisturbed, forked
+    videos, extractor, tmp_path, undisturbed, forks
 ):
     """kill -9 at random moments; what was complete stays, the next run goes on."""
     rng, root = np.random.default_rng(), tmp_path / "store"
     store, kept = Store(root, extractor.recipe, extractor.networks), {}
+    run = forks(videos, root)
     for _ in range(20):
         # A few are taken away, so that there is something left to be killed in.
         for uid in rng.permutation(videos.video_uid)[: rng.integers(2, 9)]:
             store.path(uid).unlink(missing_ok=True)
             kept.pop(uid, None)
-        kill = forked()
+        run.begin()
         time.sleep(rng.uniform(0, 2))
-        kill()
+        run.kill()
         there = {uid: store.path(uid) for uid in videos.video_uid if store.path(uid).exists()}
         found = {uid: path.stat().st_mtime_ns for uid, path in there.items()}
         assert kept.items() <= found.items()  # neither lost nor made again
@@ -755,6 +938,79 @@ def test_killed_twenty_times_at_any_moment_nothing_is_lost_and_nothing_twice(
     same(store, undisturbed, videos)
     assert len(list((store.folder / "videos").glob("*.parquet"))) == len(videos)
     assert not list((store.folder / "videos").glob("*.part"))
+
+
+# The same, saying what it is doing; the main thread does it, another one reads ahead.
+TELLING = """
+    from seglib import extraction
+    from seglib.store import Store
+
+    def telling(word, act):
+        def told(*given):
+            print(word, flush=True)
+            found = act(*given)
+            print("between", flush=True)
+            return found
+        return told
+
+    extraction._make = telling("making", extraction._make)
+    Store.write = telling("writing", Store.write)
+"""
+
+
+@pytest.mark.slow
+def test_two_extractors_killed_twenty_times_leave_what_one_undisturbed_run_leaves(
+    small, extractor, tmp_path, forks
+):
+    """Row for row and bit for bit, whichever of the two is killed, and whatever it was doing."""
+    detector, made = faces.load("mesh"), {}
+
+    def clip(path, person, forged, seed):
+        """Of four people, each clip under seven or eight names."""
+        first = made.setdefault((person % 4, forged), path)
+        if path == first:
+            clips.write(path, person, detector, "mouth" if forged else None)
+        else:
+            shutil.copy(first, path)
+
+    root = layouts.folder(tmp_path / "clips", clip, people=30)
+    (root / "fake" / "3.mp4").write_bytes(b"a download that broke off")
+    videos = datasets.scan(root, "folder").table
+    assert len(videos) == 60
+    store = Store(tmp_path / "store", extractor.recipe, extractor.networks)
+
+    together = Barrier(2, timeout=300)
+
+    def killed(seed):
+        """One extractor, killed ten times; what it was doing."""
+        rng = np.random.default_rng(seed)
+        run, during = forks(videos, tmp_path / "store", TELLING + RUN), []
+        for _ in range(10):
+            run.begin()
+            # Moments are told by what it does and not by the clock: a busy machine is slow.
+            said = ["reading\n"]
+            for _ in range(rng.integers(9)):
+                said.append(run.parent.stdout.readline())
+                assert said[-1] != "over\n"  # there was work left to be killed in
+            time.sleep(rng.uniform(0, 0.05))
+            said += run.kill()
+            during.append(said[-1].strip())
+        together.wait()  # else the first to be done would leave the other nothing to do
+        run.begin()
+        run.until("over")
+        return during
+
+    with ThreadPoolExecutor(2) as both:
+        during = Counter(chained.from_iterable(both.map(killed, (0, 1))))
+    assert during["making"] + during["writing"] >= 8, during
+
+    extraction.extract(videos, extractor, tmp_path / "undisturbed")
+    alone = Store(tmp_path / "undisturbed", extractor.recipe, extractor.networks)
+    same(store, alone, videos)
+    for uid in videos.video_uid:
+        assert store.path(uid).read_bytes() == alone.path(uid).read_bytes()
+    names = [sorted(path.name for path in one.folder.glob("videos/*")) for one in (store, alone)]
+    assert names[0] == names[1]  # and no rest of a killed writer
 
 
 @pytest.mark.slow

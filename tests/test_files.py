@@ -1,6 +1,13 @@
 """A file is whole or not there."""
 
+import multiprocessing
+import os
+import re
+import resource
+import signal
+
 import pytest
+from mounts import mounted
 
 from seglib import files
 
@@ -41,3 +48,109 @@ def test_two_files_of_one_stem_do_not_meet(tmp_path):
 def test_the_terminal_is_not_driven_by_a_name():
     assert files.printable("a\x1b[2Jb\u202ec\n") == r"a\x1b[2Jb\u202ec\n"
     assert files.printable("näme 名.jpg") == "näme 名.jpg"
+
+
+# -- no room, no permission ----------------------------------------------------------------------
+
+SAID = r"a\.json cannot be written: .+ has [\d,.]+ MB free\. .* run the same again"
+
+
+@pytest.fixture
+def no_more_than_a_kilobyte():
+    """The system refuses a longer file, as a quota does; the signal is Python's to ignore."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_where_the_system_refuses_what_was_there_stays(tmp_path, no_more_than_a_kilobyte):
+    path = tmp_path / "a.json"
+    path.write_text("older")
+    with pytest.raises(files.CannotWrite, match=SAID), files.replacing(path) as part:
+        part.write_text("x" * 5000)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
+
+
+def test_a_file_in_the_way_of_a_folder_is_said(tmp_path):
+    (tmp_path / "results").write_text("a file")
+    with (
+        pytest.raises(files.CannotWrite, match=re.escape(f"{tmp_path} has")),
+        files.replacing(tmp_path / "results" / "demo" / "a.json"),
+    ):
+        pass
+    with pytest.raises(files.CannotWrite):
+        files.check_writable(tmp_path / "results" / "a.json")
+
+
+def test_what_can_be_written_is_found_out_without_a_trace(tmp_path):
+    files.check_writable(tmp_path / "new" / "a.json")
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(files.CannotWrite, match="is a folder; expected a file"):
+        files.check_writable(tmp_path / "new")
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+from seglib import files
+
+def write(path):
+    with files.replacing(path) as part:
+        part.touch()
+
+path = Path(sys.argv[1]) / "a.json"
+for attempt in (files.check_writable, write):
+    try:
+        attempt(path)
+    except files.CannotWrite as error:
+        print(error)
+print(path.read_text())
+"""
+
+
+def test_a_read_only_folder_is_read_and_its_refusal_explained(tmp_path):
+    (tmp_path / "a.json").write_text("older")
+    said = mounted(READ_ONLY, tmp_path, "ro", tmp_path)
+    assert len(re.findall(SAID, said)) == said.count("Read-only file system") == 2
+    assert said.endswith("older\n")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def refused(path):
+    """What is said when it is tried in either way."""
+    said = []
+    for attempt in (files.check_writable, lambda path: files.replacing(path).__enter__()):
+        try:
+            attempt(path)
+        except files.CannotWrite as error:
+            said.append(str(error))
+    return said
+
+
+def test_a_folder_of_somebody_else_is_refused_in_words(tmp_path):
+    """The administrator may write everywhere, so that a child of nobody's tries it."""
+    (closed := tmp_path / "closed").mkdir()
+    closed.chmod(0)
+    alone = multiprocessing.get_context("fork")
+    become = (os.setuid, (65534,)) if os.geteuid() == 0 else (None, ())
+    with alone.Pool(1, *become) as nobody:
+        said = nobody.apply(refused, (closed / "new" / "a.json",))
+    closed.chmod(0o700)
+    assert len(said) == 2
+    for one in said:
+        assert re.search(SAID, one)
+        assert "Permission denied" in one
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    """Not even threads, nor the first processes of two containers that share a disk."""
+    path = tmp_path / "a.json"
+    with files.replacing(path) as one:
+        one.write_text("first")
+        with files.replacing(path) as other:
+            other.write_text("second")
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]

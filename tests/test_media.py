@@ -233,6 +233,33 @@ def test_a_forged_header_is_refused_without_taking_memory(tmp_path, side):
         read_bytes(tmp_path, png_header(side, side))
 
 
+BOMB = zlib.compress(bytes(300_000_000), 9)  # 0.3 MB
+ASIDE = {  # what stands in a PNG beside its pixels
+    "one text": [b"zTXta\0\0" + BOMB],
+    "one international text": [b"iTXta\0\1\0\0\0" + BOMB],
+    "a colour profile": [b"iCCPa\0\0" + BOMB],
+    "many texts": [b"zTXt%d\0\0" % i + zlib.compress(bytes(1_000_000), 9) for i in range(200)],
+}
+
+
+@pytest.mark.parametrize("what", ASIDE)
+def test_what_unpacks_to_hundreds_of_megabytes_is_not_unpacked(tmp_path, what):
+    picture = save(tmp_path / "face.png", Image.fromarray(FACE)).read_bytes()
+    chunks = [
+        struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        for body in ASIDE[what]
+    ]
+    with pytest.raises(media.UnreadableImage):
+        read_bytes(tmp_path, picture[:33] + b"".join(chunks) + picture[33:])
+
+
+def test_exif_that_points_at_itself_costs_nothing(tmp_path):
+    again = struct.pack("<HHHIII", 1, 0x8769, 4, 1, 8, 8)  # an IFD whose child and next are itself
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + again
+    path = save(tmp_path / "face.jpg", Image.fromarray(FACE), exif=exif)
+    assert media.read_image(path).shape == FACE.shape
+
+
 def test_the_limit_is_the_callers_and_inclusive(tmp_path):
     path = save(tmp_path / "face.png", Image.fromarray(FACE))
     assert media.read_image(path, max_pixels=160 * 120).shape == FACE.shape

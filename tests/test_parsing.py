@@ -202,6 +202,8 @@ def farl(tmp_path, monkeypatch):
     def load(name, names=None):
         stub = torch.jit.script(Stub(names or settings(name)["label_names"]))
         stub.save(str(tmp_path / FILES[name]))
+        found = replace(weights.WEIGHTS[name], sha256=weights.sha256(tmp_path / FILES[name]))
+        monkeypatch.setitem(weights.WEIGHTS, name, found)  # as if it were the published one
         return parsing.load(name, "cpu")
 
     return load
@@ -445,6 +447,27 @@ def test_a_cut_file_is_named_as_damaged(farl, tmp_path, share):
     file = tmp_path / FILES["farl/lapa"]
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     with pytest.raises(weights.WeightsDamaged, match=r"is not farl/lapa as it was published: .+\."):
+        parsing.load("farl/lapa")
+
+
+def test_a_program_that_was_not_published_is_never_opened(farl, tmp_path, monkeypatch):
+    """TorchScript runs what it holds: the hash is compared first."""
+    farl("farl/lapa")
+    monkeypatch.setattr(torch.jit, "load", None)  # would fail in another way
+    file = tmp_path / FILES["farl/lapa"]
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(weights.WeightsDamaged, match=r"its SHA-256 is [0-9a-f]{64}, expected"):
+        parsing.load("farl/lapa")
+
+
+def test_what_is_published_but_no_network_is_damaged_too(farl, tmp_path, monkeypatch):
+    file = tmp_path / FILES["farl/lapa"]
+    file.write_bytes(b"PK\3\4 zip")
+    known = replace(weights.WEIGHTS["farl/lapa"], sha256=weights.sha256(file))
+    monkeypatch.setitem(weights.WEIGHTS, "farl/lapa", known)
+    with pytest.raises(weights.WeightsDamaged, match="is not farl/lapa as it was published"):
         parsing.load("farl/lapa")
 
 

@@ -5,6 +5,7 @@ without its numbers.
 import datetime
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from seglib import assets, clips, panel, probing, report, scoring
+from seglib.files import printable
 from seglib.scoring import Verdict
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -83,10 +85,11 @@ def test_it_says_probability_threshold_and_false_positive_rate_together(verdicts
 def test_a_hostile_name_stays_a_name(verdicts, probes, name):
     plain = Tags(report.page(verdicts, probes))
     named = [replace(one, path=Path(name)) for one in verdicts]
-    named[-1] = Verdict(Path(name), reason=f"UnreadableImage: {name} is no picture")
+    named[-1] = Verdict(Path(name), reason=f"UnreadableImage: {printable(name)} is no picture")
     found = Tags(report.page(named, probes))
     assert found.names == plain.names
-    assert name in found.text
+    assert found.text.count(printable(name)) >= 4
+    assert "\u202e" not in found.text  # it turns around the letters behind it
 
 
 def test_a_face_unlike_the_training_ones_is_warned_of(verdicts, probes):
@@ -186,6 +189,23 @@ def test_what_is_uploaded_is_scored_under_its_own_name(scorer, kind, tmp_path):
     found = report.scored(scorer, named, inside)
     assert str(found.path) == name
     assert len(found.tracks) == 1
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, OSError])
+def test_what_is_uploaded_is_nobody_elses_and_does_not_stay(tmp_path, monkeypatch, error):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen = []
+
+    def scorer(path):
+        seen.append((path.name, path.read_bytes(), path.parent.stat().st_mode & 0o077))
+        if error:
+            raise error
+        return Verdict(path)
+
+    with pytest.raises(error) if error else nullcontext():
+        report.scored(scorer, "../../my face.pgm", b"a picture")
+    assert seen == [("file.pgm", b"a picture", 0)]
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_button_scores_what_is_chosen(scorer, monkeypatch):

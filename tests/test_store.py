@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from mounts import mounted
 
 from seglib import descriptors, recipe, store
 from seglib.descriptors import Descriptors, Layout, OtherPart
@@ -136,6 +137,32 @@ def test_a_claim_is_held_by_one_and_can_be_passed_on(filled, tmp_path):
     assert other.claim("c") is not None
     mine.release()
     assert other.claim("b") is not None
+
+
+READ_ONLY = """
+import sys
+from seglib import recipe
+from seglib.files import CannotWrite
+from seglib.store import Store
+
+here = Store.find(sys.argv[1], recipe.demo())
+print(*here.view("mouth", ["b"])[1].shape, here.made_from("b")["content"])
+for attempt in (lambda: here.claim("b"), lambda: here.claim("new"),
+                lambda: Store(sys.argv[1], recipe.demo().but(frames=8), here.networks)):
+    try:
+        attempt()
+    except CannotWrite as error:
+        print(error)
+"""
+
+
+def test_a_read_only_store_is_read_and_says_that_it_is_one(filled, tmp_path):
+    filled.claim("b").release()
+    said = mounted(READ_ONLY, tmp_path, "ro", tmp_path).splitlines()
+    assert said[0] == "1 5 def"
+    assert len(said) == 4
+    for line in said[1:]:
+        assert "cannot be written: Read-only file system. Expected a folder that can" in line
 
 
 def test_videos_that_are_not_there_are_named(filled):

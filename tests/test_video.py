@@ -4,7 +4,11 @@ import os
 import struct
 import subprocess
 import sys
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -15,7 +19,7 @@ from samples import sound
 
 from seglib import media, video
 from seglib.errors import SeglibError
-from seglib.video import DamagedFrame, EmptyFolder, UnreadableVideo
+from seglib.video import DamagedFrame, EmptyFolder, UnreadableVideo, VideoTooLarge
 
 HEIGHT, WIDTH = 96, 128
 
@@ -215,17 +219,6 @@ def test_a_codec_that_nobody_knows_is_no_video(clip, tmp_path):
         video.length(path)
 
 
-def test_a_title_that_is_no_text_does_not_spoil_the_film(clip, tmp_path):
-    """Cameras and old programs write their names in encodings of their own."""
-    named = tmp_path / "named.mp4"
-    content = clip.read_bytes()
-    assert content.count(b"VideoHandler") == 1
-    named.write_bytes(content.replace(b"VideoHandler", b"VideoH\xe4ndler"))
-    assert video.length(named) == video.length(clip)
-    ((_, one),), ((_, other),) = (video.read(path, [0]) for path in (named, clip))
-    assert (one == other).all()
-
-
 def test_a_film_that_breaks_off_keeps_its_beginning(tmp_path):
     """In MPEG-TS, which needs no index at its end, a cut file opens and ends early."""
     path = tmp_path / "whole.ts"
@@ -285,6 +278,112 @@ def test_a_key_frame_ends_the_damage(tmp_path):
     found = [image for _, image in video.read(path, range(24))]
     assert any(isinstance(image, DamagedFrame) for image in found[:12])
     assert all(isinstance(image, np.ndarray) for image in found[-12:])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])
+def test_a_title_that_is_no_text_is_no_matter(tmp_path, suffix):
+    """Old cameras wrote Latin-1."""
+    path = tmp_path / f"titled{suffix}"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Groesse 17"
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for image in numbered(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert b"Groesse 17" in content
+    path.write_bytes(content.replace(b"Groesse 17", "Größen, 17".encode("latin-1")))
+    assert video.length(path) == 5
+    assert [which(image) for _, image in video.read(path, [0, 4])] == [0, 4]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(UnreadableVideo, match="it is a device or a pipe"):
+        video.length(tmp_path / "pipe.mp4")
+
+
+# -- what was made to do harm --------------------------------------------------------------------
+
+SESSION = """\
+v=0
+o=- 0 0 IN IP4 127.0.0.1
+s=-
+c=IN IP4 127.0.0.1
+t=0 0
+m=video 5004 RTP/AVP 96
+a=rtpmap:96 H264/90000
+"""
+OTHERS = {  # what FFmpeg takes for a film, and what that would have it read
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n",
+    "script.mp4": "ffconcat version 1.0\nfile secret.ts\n",
+    "session.mp4": SESSION,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_names_other_files_or_addresses_is_no_film(tmp_path, name):
+    video.write(tmp_path / "secret.ts", numbered(5))
+    assert video.length(tmp_path / "secret.ts") == 5
+    path = tmp_path / name
+    path.write_text(OTHERS[name])
+    with pytest.raises(UnreadableVideo, match="does not open"):
+        video.length(path)
+    with pytest.raises(UnreadableVideo, match="does not open"):
+        list(video.read(path, [0]))
+
+
+def test_ffmpeg_by_itself_would_follow_them(tmp_path):
+    """Else the test above would prove nothing."""
+    video.write(tmp_path / "secret.ts", numbered(5))
+    for name in ("list.m3u8", "script.mp4"):
+        (tmp_path / name).write_text(OTHERS[name])
+        with av.open(str(tmp_path / name)) as followed:
+            assert sum(packet.size > 0 for packet in followed.demux(video=0)) == 5
+
+
+def test_a_name_with_a_colon_is_a_name(clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("10:30.mp4", "concat:a.mp4", "pipe:0"):
+        clip.rename(name)
+        assert video.length(name) == 60
+        Path(name).rename(clip)
+
+
+def test_a_film_that_grows_midway_stays_within_the_limit(tmp_path, monkeypatch):
+    """The other size is in the stream itself, which no header announces."""
+    small, large = tmp_path / "small.ts", tmp_path / "large.ts"
+    video.write(small, numbered(20))
+    video.write(large, [np.tile(image, (4, 4, 1)) for image in numbered(20)])
+    grown = tmp_path / "grown.ts"
+    grown.write_bytes(small.read_bytes() + large.read_bytes())
+    sizes = [image.shape for _, image in video.read(grown, [0, 30])]
+    assert sizes == [(HEIGHT, WIDTH, 3), (4 * HEIGHT, 4 * WIDTH, 3)]
+    monkeypatch.setattr(video, "MAX_PIXELS", HEIGHT * WIDTH)
+    first, error = (image for _, image in video.read(grown, [0, 30]))
+    assert first.shape == (HEIGHT, WIDTH, 3)
+    assert isinstance(error, UnreadableVideo)
+
+
+def test_a_film_without_end_is_refused(clip, monkeypatch):
+    monkeypatch.setattr(video, "MAX_FRAMES", 59)
+    with pytest.raises(VideoTooLarge, match="has more than 59 frames; expected as many at most"):
+        video.length(clip)
+    monkeypatch.setattr(video, "MAX_FRAMES", 60)
+    assert video.length(clip) == 60
+
+
+def test_decoding_that_takes_too_long_ends(clip, monkeypatch):
+    """By a clock that goes on ten minutes with every look at it."""
+    monkeypatch.setattr(video, "time", SimpleNamespace(monotonic=count(0, 600).__next__))
+    found = dict(video.read(clip, [0, 4, 40, 59]))
+    assert [which(found[index]) for index in (0, 4)] == [0, 4]
+    for index in (40, 59):
+        assert isinstance(found[index], VideoTooLarge)
+        assert "has 4,200 s of decoding; expected at most 3,600 s" in str(found[index])
+    with pytest.raises(VideoTooLarge, match="of decoding"):
+        video.length(clip)
 
 
 def test_a_huge_frame_is_refused_from_the_header(clip, monkeypatch):

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 from fileserver import Server, settle
 from huggingface_hub import constants, try_to_load_from_cache
+from mounts import mounted
 
 from seglib import weights
 from seglib.assets import CacheUnusable
@@ -210,7 +213,7 @@ def test_a_model_is_looked_for_where_the_hub_keeps_it(here):
 
 
 def leftovers(folder):
-    return sorted(path.name for path in folder.rglob("*"))
+    return sorted(path.name for path in folder.rglob("*") if path.suffix != ".lock")
 
 
 def test_a_release_is_fetched_once(here, server, monkeypatch):
@@ -282,6 +285,70 @@ def test_a_folder_that_cannot_be_made_says_so(here, server, monkeypatch):
     (here / "weights").write_text("a file where the folder should be")
     with pytest.raises(CacheUnusable, match="Set SEGLIB_WEIGHTS"):
         weights.fetch("retinaface")
+
+
+# -- killed, two at once, and no room ------------------------------------------------------------
+
+FETCH = """
+import dataclasses, sys
+from seglib import weights
+from seglib.errors import SeglibError
+
+known = dataclasses.replace(weights.WEIGHTS["retinaface"], release=sys.argv[1], sha256=None,
+                            size=int(sys.argv[2]))
+weights.WEIGHTS["retinaface"] = known
+try:
+    print(weights.fetch("retinaface").stat().st_size)
+except SeglibError as error:
+    print(error)
+"""
+
+
+def fetching(server, log):
+    run = [sys.executable, "-c", FETCH, server.url, str(len(FILE))]
+    with log.open("a") as said:
+        return subprocess.Popen(run, stdout=subprocess.PIPE, stderr=said, text=True)
+
+
+@pytest.mark.slow
+def test_of_two_at_once_one_downloads_and_what_a_killed_one_left_is_swept(
+    here, server, monkeypatch
+):
+    one = stub(monkeypatch, "retinaface", release=server.url)
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slowly(call):
+        asked.set()
+        go_on.wait(60)
+        return 200, {}, FILE
+
+    server.answers[f"/{one.file}"] = slowly
+    killed = fetching(server, here / "log")
+    assert asked.wait(120)
+    killed.kill()
+    killed.communicate()
+    assert any(".part-" in name for name in leftovers(one.where.parent))
+    server.asked.clear()
+    both = [fetching(server, here / "log") for _ in range(2)]
+    while "waiting for another process" not in (here / "log").read_text():
+        time.sleep(0.05)
+        assert [run.poll() for run in both] == [None, None]
+    go_on.set()
+    assert [run.communicate()[0] for run in both] == [f"{len(FILE)}\n"] * 2
+    assert [method for method, *_ in server.asked] == ["GET"]
+    assert leftovers(one.where.parent) == [one.file]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ro", "full"])
+def test_where_nothing_can_be_written_the_folder_is_named(here, server, monkeypatch, how):
+    one = stub(monkeypatch, "retinaface", release=server.url)
+    server.answers[f"/{one.file}"] = 200, {}, FILE
+    one.where.parent.mkdir()
+    said = mounted(FETCH, one.where.parent, how, server.url, len(FILE), size="64k")
+    reason = {"ro": "Read-only file system", "full": "No space left on device"}[how]
+    assert f"retinaface: cannot write {one.where}: {reason}" in said
+    assert "Set SEGLIB_WEIGHTS" in said
 
 
 # -- fetching a model -------------------------------------------------------------------------

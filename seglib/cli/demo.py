@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from seglib import files
 from seglib.cli import common
 
 
@@ -39,9 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, print, and write what was asked for."""
     from seglib import evaluation, experiments, figures, recipe, results  # heavy: torch
 
-    for folder in (arguments.out, arguments.picture and arguments.picture.parent):
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)  # before the minutes of work, not after
+    for path in (arguments.out and arguments.out / "any.json", arguments.picture):
+        if path:
+            files.check_writable(path)  # before the minutes of work, not after
     decisions, tables = recipe.demo(), {}
     seeds = range(arguments.seeds) if arguments.seeds else None  # None: each experiment's own
     try:

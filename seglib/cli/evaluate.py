@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from seglib import files
 from seglib.cli import common
 from seglib.errors import SeglibError
 from seglib.recipe import KINDS
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     from seglib import evaluation
 
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after
+        files.check_writable(arguments.out)  # before the work, not after
     table = common.videos(arguments)
     if arguments.robustness is not None:
         return _robustness(table, arguments)
@@ -94,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(scores.abstentions().to_string(float_format="%.3f"))
     print(f"\nintervals resample {drawn}; videos without a score are left out, see coverage")
     if arguments.out:
-        measured.to_csv(arguments.out)
+        with files.replacing(arguments.out) as part:
+            measured.to_csv(part)
     return common.OK
 
 

@@ -49,7 +49,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Scan, print counts and problems, write the manifest."""
-    from seglib import datasets, manifest
+    from seglib import datasets, files, manifest
 
     options = dict(_option(text) for text in arguments.options)
     found = datasets.scan(arguments.root, arguments.dataset, **options)
@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"\n{len(found.problems)} problems, the first of each kind:")
         print(shown.to_string(index=False, max_colwidth=100))
         problems = arguments.out.with_name(f"{arguments.out.stem}-problems.csv")
-        found.problems.to_csv(problems, index=False)
+        with files.replacing(problems) as part:
+            found.problems.to_csv(part, index=False)
         print(f"all of them: {problems}")
     print(f"\n{len(found.table)} videos: {arguments.out}")
     return common.OK

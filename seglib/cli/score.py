@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from pathlib import Path
 
@@ -13,11 +12,6 @@ from scipy.special import expit
 
 from seglib import files
 from seglib.cli import common
-from seglib.errors import SeglibError
-
-
-class NotWritable(SeglibError):
-    """A result could not be written where it was asked for."""
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -63,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Score, print the table, write what was asked for."""
     for path in (arguments.report, arguments.csv, arguments.json):
         if path is not None and path != Path("-"):
-            _check_writable(path)  # before the work, not after
+            files.check_writable(path)  # before the work, not after
     with common.loading():
         from seglib import panel, scoring  # heavy: torch
 
@@ -129,14 +123,6 @@ def _said(one) -> str:
     low, high = one.interval
     interval = f"[{low:.2f}, {high:.2f}]" if low == low else "[unknown]"
     return f"{one.probability:.2f} {interval}{'*' if one.above else ''}{'!' if one.outside else ''}"
-
-
-def _check_writable(path: Path) -> None:
-    """Refuse a file that could not be written when the work is done."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        found = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is read-only"
-        raise NotWritable(f"{path} {found}; expected a file that can be written. Name another one.")
 
 
 def _write(arguments: argparse.Namespace, verdicts) -> None:
