@@ -618,7 +618,7 @@ def test_a_video_that_vanishes_midway_is_recorded_and_the_others_go_on(
 def test_a_drive_that_is_lost_stops_nobody_and_is_asked_again(
     videos, crowd, extractor, tmp_path, monkeypatch, moment
 ):
-    choosing = extractor.choosing("mask")
+    choosing = extractor.choosing(face_choice="mask")
     extraction.extract(crowd, choosing, tmp_path)
     ours = crowd.path[crowd.video_uid == "fake"].item()
     os.utime(ours)  # so that it is looked into again
