@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +18,14 @@ def readable(text: object) -> str:
 def printable(text: object) -> str:
     """The same without what moves a terminal's cursor or turns its letters around."""
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in readable(text))
+
+
+def digest(payload: Mapping) -> str:
+    """SHA-256 of a JSON object but for its own field ``digest``, whatever the order of fields."""
+    rest = {name: value for name, value in payload.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # JSON can hold halves of characters, which UTF-8 cannot.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ chapter 08.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
 from seglib import files, probing
-from seglib.descriptors import Descriptors
-from seglib.errors import SeglibError
+from seglib.descriptors import VIEWS, Descriptors
+from seglib.errors import SeglibError, unknown_name
 from seglib.novelty import Reference
 from seglib.probing import Probe
 from seglib.recipe import Recipe
@@ -166,17 +167,19 @@ def save(panel: Panel, folder: Path) -> None:
         for part, one in panel.references.items()
         for name in ("centre", "precision", "limit")
     }
+    content = tensors.save(arrays)
     with files.replacing(folder / REFERENCES) as written:
-        written.write_bytes(tensors.save(arrays))
+        written.write_bytes(content)
     combination = panel.combination and dataclasses.asdict(panel.combination)
     card = panel.card | {
         "format": FORMAT,
         "recipe": dataclasses.asdict(panel.recipe),
         "views": panel.views,
         "combination": combination,
+        "sha256": hashlib.sha256(content).hexdigest(),
     }
     with files.replacing(folder / CARD) as written:
-        written.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        written.write_text(probing.signed(card), encoding="utf-8")
 
 
 def load(path: Path) -> Panel:
@@ -191,10 +194,15 @@ def load(path: Path) -> Panel:
     probes, card = probing.load(path)
     try:
         part, recipe = card["view"], Recipe(**card["recipe"])
-        probes = probes[: 1 + card.get("redrawn", 0)]  # probes of several seeds are none of these
+        if part not in VIEWS:
+            raise unknown_name("view", part, VIEWS)
+        # Probes of several seeds are none of these.
+        probes = probes[: 1 + max(card.get("redrawn", 0), 0)]
         measured = {part: card["measured"]} if card.get("measured") else {}
-        return Panel(recipe, {part: probes}, {}, None, card | {"measured": measured})
-    except (KeyError, TypeError, ValueError) as error:
+        card = card | {"measured": measured}
+        _check_card(card)
+        return Panel(recipe, {part: probes}, {}, None, card)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _bad(path, f"the card lacks what scoring needs, {error}") from error
 
 
@@ -203,7 +211,12 @@ def _from_folder(folder: Path) -> Panel:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         if card["format"] != FORMAT:
             raise ValueError(f"its format is {card['format']!r}, not {FORMAT}")
-        arrays = tensors.load((folder / REFERENCES).read_bytes())
+        if probing.is_changed(card):
+            raise ValueError(f"{CARD} was changed after it was written: its digest is another")
+        content = (folder / REFERENCES).read_bytes()
+        if "sha256" in card and card["sha256"] != hashlib.sha256(content).hexdigest():
+            raise ValueError(f"{CARD} belongs to other references: their sha256 differs")
+        arrays = tensors.load(content)
         probes = {one: probing.load(folder / f"{one}.safetensors")[0] for one in card["views"]}
         references = {
             one: Reference(
@@ -215,9 +228,14 @@ def _from_folder(folder: Path) -> Panel:
             if f"limit.{one}" in arrays
         }
         _check(probes, references)
+        _check_card(card)
         combination = card["combination"] and Combination(**card["combination"])
+        if combination is not None:
+            _check_numbers("its combination", dataclasses.astuple(combination))
         return Panel(Recipe(**card["recipe"]), probes, references, combination, card)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError,
+    ) as error:  # fmt: skip
         raise _bad(folder, str(error)) from error
 
 
@@ -230,6 +248,23 @@ def _check(probes: Mapping[str, tuple[Probe, ...]], references: Mapping[str, Ref
         width = probes[part][0].width
         if one.precision.shape != (width, width) or one.centre.shape != (width,):
             raise ValueError(f"the reference of {part} is of {one.centre.shape}, not of ({width},)")
+        _check_numbers(f"the reference of {part}", [*one.centre, *one.precision.flat, one.limit])
+
+
+def _check_card(card: Mapping) -> None:
+    """Refuse a card from which its networks or its own sentences could not be told."""
+    if not isinstance(card.get("networks", {}), dict):
+        raise ValueError(f"its networks are {card['networks']!r:.40}")
+    for part, measured in card.get("measured", {}).items():
+        for name in ("auc", "false_positive_rate"):
+            _check_numbers(f"{name} of {part}", measured[name])
+            if len(measured[name]) != 3:
+                raise ValueError(f"{name} of {part} is {measured[name]}, not a number and two ends")
+
+
+def _check_numbers(what: str, numbers: Sequence[float]) -> None:
+    if not np.isfinite(np.asarray(numbers, float)).all():
+        raise ValueError(f"{what} holds a number that is not finite")
 
 
 def _bad(path: Path, found: str) -> BadPanel:

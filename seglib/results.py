@@ -25,6 +25,7 @@ import pandas as pd
 from seglib import __version__, files, scoretable
 from seglib import recipe as recipes
 from seglib.evaluation import Scores
+from seglib.files import digest
 from seglib.items import OneClass
 from seglib.metrics import Interval
 from seglib.recipe import Recipe
@@ -282,13 +283,6 @@ def _write(record: Record) -> None:
     payload["digest"] = digest(payload)
     with files.replacing(record.path) as part:
         part.write_text(json.dumps(payload, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def digest(payload: Mapping) -> str:
-    """SHA-256 of a JSON object but for its own field ``digest``, whatever the order of fields."""
-    rest = {name: value for name, value in payload.items() if name != "digest"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -23,6 +23,7 @@ from seglib.media import (
     SUFFIXES,
     ImageTooLarge,
     MissingFile,
+    NotAFile,
     read_all,
 )
 
@@ -56,10 +57,10 @@ def length(path: str | os.PathLike) -> int:
 
     Raises
     ------
-    MissingFile, EmptyFolder, UnreadableVideo, ImageTooLarge
+    MissingFile, NotAFile, EmptyFolder, UnreadableVideo, ImageTooLarge
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return len(folder_frames(path))
     return 1 if _is_picture(path) else _packets(path)
 
@@ -83,11 +84,11 @@ def read(
 
     Raises
     ------
-    MissingFile, EmptyFolder, UnreadableVideo, ImageTooLarge
+    MissingFile, NotAFile, EmptyFolder, UnreadableVideo, ImageTooLarge
         Nothing at all can be read; before the first frame.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _pictures(path, folder_frames(path), indices)
     if _is_picture(path):
         return _pictures(path, [path], indices)
@@ -192,10 +193,13 @@ def _opened(path: Path) -> Iterator[tuple]:
     """A video file's container and its first video stream."""
     import av
 
-    if not path.exists():
+    if not os.path.exists(path):
         raise MissingFile(f"{path} does not exist; expected a video. Check the manifest.")
+    if not path.is_file():  # opening a pipe would wait for whoever writes to it
+        raise NotAFile(f"{path} is a device or a pipe; expected a video file. Check the manifest.")
     try:
-        container = av.open(str(path))
+        # A title in another encoding is no reason to refuse the pictures.
+        container = av.open(str(path), metadata_errors="replace")
     except av.FFmpegError as error:
         raise _unreadable(path, f"it does not open ({error.strerror})") from error
     with container:

@@ -741,6 +741,7 @@ def test_a_save_cut_short_leaves_the_old_probe_or_says_so(trained, tmp_path, mon
     monkeypatch.setattr(probing.json, "dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         probing.save(trained["l2"], path, {})
+    monkeypatch.undo()
     assert probing.load(path)[0][0].conditioning == "none"
     assert len(list(tmp_path.iterdir())) == 2
 
