@@ -20,6 +20,13 @@ def printable(text: object) -> str:
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in readable(text))
 
 
+def plain(path: Path) -> Path:
+    """The path, unless there is something else than a file: a pipe would be waited for; OSError."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path} is a folder, a device or a pipe")
+    return path
+
+
 def digest(payload: Mapping) -> str:
     """SHA-256 of a JSON object but for its own field ``digest``, whatever the order of fields."""
     rest = {name: value for name, value in payload.items() if name != "digest"}

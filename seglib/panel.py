@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +191,7 @@ def load(path: Path) -> Panel:
     ------
     BadPanel, seglib.probing.BadProbe
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return _from_folder(path)
     probes, card = probing.load(path)
     try:
@@ -208,12 +210,12 @@ def load(path: Path) -> Panel:
 
 def _from_folder(folder: Path) -> Panel:
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = json.loads(files.plain(folder / CARD).read_text(encoding="utf-8"))
         if card["format"] != FORMAT:
             raise ValueError(f"its format is {card['format']!r}, not {FORMAT}")
         if probing.is_changed(card):
             raise ValueError(f"{CARD} was changed after it was written: its digest is another")
-        content = (folder / REFERENCES).read_bytes()
+        content = files.plain(folder / REFERENCES).read_bytes()
         if "sha256" in card and card["sha256"] != hashlib.sha256(content).hexdigest():
             raise ValueError(f"{CARD} belongs to other references: their sha256 differs")
         arrays = tensors.load(content)
@@ -241,6 +243,8 @@ def _from_folder(folder: Path) -> Panel:
 
 def _check(probes: Mapping[str, tuple[Probe, ...]], references: Mapping[str, Reference]) -> None:
     """Refuse parts that could not be put together."""
+    if not probes:
+        raise ValueError("it names no part")
     counts = {part: len(several) for part, several in probes.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"its parts have {counts} probes, where as many of each are expected")
@@ -248,7 +252,9 @@ def _check(probes: Mapping[str, tuple[Probe, ...]], references: Mapping[str, Ref
         width = probes[part][0].width
         if one.precision.shape != (width, width) or one.centre.shape != (width,):
             raise ValueError(f"the reference of {part} is of {one.centre.shape}, not of ({width},)")
-        _check_numbers(f"the reference of {part}", [*one.centre, *one.precision.flat, one.limit])
+        if not (np.isfinite(one.centre).all() and np.isfinite(one.precision).all()):
+            raise ValueError(f"the reference of {part} holds a number that is not finite")
+        _check_numbers(f"the limit of {part}", [one.limit])
 
 
 def _check_card(card: Mapping) -> None:
@@ -263,8 +269,9 @@ def _check_card(card: Mapping) -> None:
 
 
 def _check_numbers(what: str, numbers: Sequence[float]) -> None:
-    if not np.isfinite(np.asarray(numbers, float)).all():
-        raise ValueError(f"{what} holds a number that is not finite")
+    for one in numbers:
+        if type(one) not in (int, float) or not abs(one) <= sys.float_info.max:
+            raise ValueError(f"{what} holds {one!r:.40}, not a finite number")
 
 
 def _bad(path: Path, found: str) -> BadPanel:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,11 +220,9 @@ def load(path: Path) -> tuple[tuple[Probe, ...], dict]:
     BadProbe
         A file is absent, cut or something else, or the two do not belong together.
     """
-    if not os.path.isfile(path) or not os.path.isfile(path.with_suffix(".json")):
-        raise _bad(path, "No such file: one of the two is not there")
     try:
-        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        content = path.read_bytes()
+        card = json.loads(files.plain(path.with_suffix(".json")).read_text(encoding="utf-8"))
+        content = files.plain(path).read_bytes()
         arrays = tensors.load(content)
         if not isinstance(card, dict):
             raise TypeError(f"the card holds a {type(card).__name__}")

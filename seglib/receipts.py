@@ -277,8 +277,8 @@ def load(path: Path) -> Receipt:
         Naming the file, what was found and what was expected.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(files.plain(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise _bad(path, f"no JSON ({error})", "the file that a chapter wrote") from error
     _check(path, "a receipt", found, SIGNED)
     digest = results.digest(found)

@@ -1,5 +1,6 @@
 """Videos in: real H.264, whole, cut, damaged, turned, and the folders that stand for videos."""
 
+import os
 import struct
 
 import cv2
@@ -176,6 +177,25 @@ def test_what_is_no_video_is_said_at_once(tmp_path, content):
 def test_a_missing_file_and_a_missing_folder(tmp_path):
     with pytest.raises(media.MissingFile, match="does not exist"):
         video.length(tmp_path / "gone.mp4")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "clip.mp4")
+    for look in (video.length, lambda path: next(video.read(path, [0]))):
+        with pytest.raises(media.NotAFile, match="a device or a pipe"):
+            look(tmp_path / "clip.mp4")
+
+
+def test_a_name_that_no_file_can_have_is_missing(tmp_path):
+    with pytest.raises(media.MissingFile):
+        video.length(tmp_path / f"{'x' * 300}.mp4")
+
+
+def test_a_title_that_is_no_utf8_does_not_hide_the_pictures(clip, tmp_path):
+    whole, titled = clip.read_bytes(), tmp_path / "titled.mp4"
+    assert whole.count(b"Lavf") == 1  # what the muxer calls itself
+    titled.write_bytes(whole.replace(b"Lavf", b"\xff\xfevf"))
+    assert video.length(titled) == video.length(clip)
 
 
 def test_sound_alone_is_no_video(tmp_path):
