@@ -148,7 +148,7 @@ class Descriptors:
         shape = len(reasons), len(layout.sets), width * WIDTHS.get(layout.pooling, 1)
         nothing, cls_token = (np.full(one, np.nan, np.float32) for one in (shape, shape[::2]))
         counts, sure = np.zeros(shape[:2], np.int64), nothing[:, 0, 0]
-        reasons = np.array(reasons, dtype=str)
+        reasons = np.array(list(map(files.readable, reasons)), dtype=str)  # they name files
         return cls(nothing, counts, nothing, cls_token[:, :width], sure, reasons, layout)
 
     @classmethod

@@ -219,7 +219,11 @@ def _from_folder(folder: Path) -> Panel:
         if "sha256" in card and card["sha256"] != hashlib.sha256(content).hexdigest():
             raise ValueError(f"{CARD} belongs to other references: their sha256 differs")
         arrays = tensors.load(content)
-        probes = {one: probing.load(folder / f"{one}.safetensors")[0] for one in card["views"]}
+        loaded = {one: probing.load(folder / f"{one}.safetensors") for one in card["views"]}
+        for part, (_, own) in loaded.items():
+            if own.get("view") != part:
+                raise ValueError(f"{part}.safetensors is a probe of {own.get('view')!r:.40}")
+        probes = {part: several for part, (several, _) in loaded.items()}
         references = {
             one: Reference(
                 arrays[f"centre.{one}"].astype(float),

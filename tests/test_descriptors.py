@@ -282,6 +282,13 @@ def test_a_bit_that_turned_is_no_other_score(tmp_path):
     assert refused > len(whole) / 37 / 2
 
 
+def test_a_reason_may_name_a_file_whose_name_is_no_utf8(tmp_path):
+    found = Descriptors.missing(["UnreadableImage: /frames/\udcff.png is empty"], 5)
+    found.save(tmp_path / "rows.parquet")
+    (reason,) = Descriptors.load(tmp_path / "rows.parquet").reasons
+    assert reason == "UnreadableImage: /frames/\\udcff.png is empty"
+
+
 def test_a_missing_file_is_simply_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         Descriptors.load(tmp_path / "gone.parquet")

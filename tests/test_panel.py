@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -142,6 +143,14 @@ def test_references_of_another_panel_are_refused(probes, tmp_path):
     changed[-1] ^= 1
     path.write_bytes(changed)
     with pytest.raises(BadPanel, match="belongs to other references"):
+        panel.load(tmp_path)
+
+
+def test_a_probe_under_another_parts_name_is_refused(probes, tmp_path):
+    panel.save(probes, tmp_path)
+    for suffix in ("json", "safetensors"):
+        shutil.copy(tmp_path / f"nose.{suffix}", tmp_path / f"eyes.{suffix}")
+    with pytest.raises(BadPanel, match=r"eyes\.safetensors is a probe of 'nose'"):
         panel.load(tmp_path)
 
 
