@@ -32,8 +32,10 @@ from PIL import Image
 from samples import made_up
 
 from seglib import (
+    backbones,
     claims,
     datasets,
+    devices,
     evaluation,
     files,
     manifest,
@@ -385,6 +387,25 @@ def read_receipt_by_its_name(path):
         named.unlink()
 
 
+def make_backbone(folder):
+    """A model of one small block, with what says how its pictures were prepared."""
+    devices.let_torchvision_import()
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, patch_size=14, image_size=28
+    )
+    Dinov2Model(config).save_pretrained(folder)
+    mean, std = backbones.NORMALISATIONS["imagenet"]
+    prepared = {"image_mean": list(mean), "image_std": list(std)}
+    (folder / "preprocessor_config.json").write_text(json.dumps(prepared))
+
+
+def read_backbone(path):
+    """Weights have no check sum here: their digest names the descriptors that they make."""
+    return backbones.load(path.parent, "cpu").width
+
+
 def make_claims(folder):
     rows = yaml.safe_load(claims.LEDGER.read_text(encoding="utf-8"))
     (folder / "claims.yml").write_text(json.dumps(rows[:6]), encoding="utf-8")
@@ -451,6 +472,8 @@ FORMATS = {
     "receipt signed anew": Format(
         make_receipts, signed_anew(read_receipt_by_its_name), mutation.of_json
     ),
+    "weights of a backbone": Format(make_backbone, read_backbone, files="*.safetensors"),
+    "backbone's JSON": Format(make_backbone, read_backbone, mutation.of_json, "*.json"),
     "claims": Format(make_claims, read_claims, mutation.of_json),
 }
 
