@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,7 +128,8 @@ class Record:
     def listed(self) -> pd.DataFrame:
         """Every number, one row each: value, low, high, n, groups, coverage, method."""
         rows = pd.DataFrame.from_dict(self.results, orient="index").rename_axis("result")
-        return rows[["value", "low", "high", "n", "groups", "coverage", "method"]]
+        columns = ["value", "low", "high", "n", "groups", "coverage", "method"]
+        return rows.reindex(columns=columns)
 
     def quoted(self) -> dict[str, Result]:
         """Its results by their full keys."""
@@ -376,10 +378,17 @@ def _check_kinds(path: Path, where: str, found: Mapping, expected: Mapping) -> N
         raise BadRecord(f"{path}: {where} has the fields {sorted(found)}, expected "
                         f"{sorted(expected)}. Restore it, or run `make results`.")  # fmt: skip
     for name, kinds in expected.items():
-        if type(found[name]) not in kinds:
+        if type(found[name]) not in kinds or not _is_plain(found[name]):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise BadRecord(f"{path}: {name} of {where} is {found[name]!a:.40}, expected {names}. "
                             "Restore it, or run `make results`.")  # fmt: skip
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a text is UTF-8, and a whole number one that a float can be as large as."""
+    if isinstance(value, str):
+        return files.readable(value) == value
+    return not isinstance(value, int) or abs(value) <= sys.float_info.max
 
 
 def recomputed(record: Record) -> dict[str, dict]:
