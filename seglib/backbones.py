@@ -554,13 +554,14 @@ def _mask(real: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor | None:
 
 def _checked(source: Path, family: type, *given, **options) -> torch.nn.Module:
     """A model from ``family.from_pretrained``, each of whose weights was in the file."""
-    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it would flash by in a fraction of a second
     try:
         model, report = family.from_pretrained(*given, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # by what a config says, transformers and torch raise a dozen types
         raise _damaged(source, error) from error
     # transformers fills what a file lacks with random numbers.
     absent = [name for name in report["missing_keys"] if not name.startswith(UNREAD)]
@@ -578,13 +579,18 @@ def _trained_with(name: str, folder: Path, config: Mapping) -> tuple | None:
     if name in EMBEDDED or name in HUB:
         return NORMALISATIONS["imagenet"]
     if "pretrained_cfg" in config:  # timm
-        stated = config["pretrained_cfg"].get("mean"), config["pretrained_cfg"].get("std")
+        said, names = config["pretrained_cfg"], ("mean", "std")
     elif (folder / "preprocessor_config.json").is_file():
-        processor = _json(folder, "preprocessor_config.json")
-        stated = processor.get("image_mean"), processor.get("image_std")
+        said, names = _json(folder, "preprocessor_config.json"), ("image_mean", "image_std")
     else:
         return None
-    return stated if all(stated) else None
+    try:
+        stated = [said.get(one) for one in names]
+        if not all(stated):
+            return None
+        return tuple(np.broadcast_to(np.array(one, float), 3).tolist() for one in stated)
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise _damaged(folder, f"{' and '.join(names)}: {error}") from error
 
 
 def _check_normalisation(name: str, trained: tuple | None, preprocessing: Preprocessing) -> None:
@@ -602,8 +608,11 @@ def _check_normalisation(name: str, trained: tuple | None, preprocessing: Prepro
 
 def _json(folder: Path, name: str) -> dict:
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise TypeError(f"it holds a {type(found).__name__}")
+        return found
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(folder, f"{name}: {error}") from error
 
 

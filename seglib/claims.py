@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from seglib import metrics, results
+from seglib import files, metrics, results
 from seglib import recipe as recipes
 from seglib.descriptors import VIEWS
 from seglib.errors import SeglibError, UnknownName, unknown_name
@@ -287,8 +287,8 @@ def load(path: Path | None = None) -> list[Claim]:
     """
     path = LEDGER if path is None else Path(path)
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        rows = yaml.safe_load(files.plain(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise BadLedger(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(rows, list):
         raise BadLedger(f"{path} holds {type(rows).__name__}; expected a list of claims.")

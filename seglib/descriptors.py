@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 
 from seglib import files, indexing
 from seglib.errors import SeglibError, unknown_name
-from seglib.recipe import Recipe
+from seglib.recipe import CHOICES, Recipe
 from seglib.regions import LABELS, PARTS, part_ids
 
 Columns = Callable[[str], np.ndarray]
+# What pyarrow, and whoever reads on, raises at bytes that were changed.
+DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError)
 VIEWS = ("cls", *PARTS, *(f"random {part}" for part in PARTS))
 ALONE = ("cls", "sure", "reason")  # columns without a set
 WIDTHS = {"mean+std": 2}  # numbers that a pooling makes of each of a token's, where it is not one
@@ -146,7 +148,7 @@ class Descriptors:
         shape = len(reasons), len(layout.sets), width * WIDTHS.get(layout.pooling, 1)
         nothing, cls_token = (np.full(one, np.nan, np.float32) for one in (shape, shape[::2]))
         counts, sure = np.zeros(shape[:2], np.int64), nothing[:, 0, 0]
-        reasons = np.array(reasons, dtype=str)
+        reasons = np.array(list(map(files.readable, reasons)), dtype=str)  # they name files
         return cls(nothing, counts, nothing, cls_token[:, :width], sure, reasons, layout)
 
     @classmethod
@@ -221,13 +223,14 @@ def read(path: Path, columns: Sequence[str]) -> Columns:
     ------
     FileNotFoundError, DamagedDescriptors
     """
+    columns = list(dict.fromkeys(columns))
     try:
-        table = pq.read_table(path, columns=list(dict.fromkeys(columns)))
+        table = read_table(path, columns)
+        return {name: to_numpy(table[name]) for name in columns}.__getitem__
     except FileNotFoundError:
         raise
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _damaged(path, str(error).partition("\n")[0]) from error
-    return lambda name: to_numpy(table[name])
+    except DAMAGE as error:
+        raise damaged(path, error) from error
 
 
 def _of(name: str, layout: Layout) -> tuple[list[str], list[str]]:
@@ -241,18 +244,29 @@ def _of(name: str, layout: Layout) -> tuple[list[str], list[str]]:
 
 def _layout(path: Path) -> Layout:
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        return Layout(**json.loads(metadata.get(b"layout", "{}")))
+        metadata = pq.read_schema(files.plain(path)).metadata or {}
+        layout = Layout(**json.loads(metadata.get(b"layout", "{}")))
+        if layout.region not in ("", *PARTS) or layout.pooling not in CHOICES["pooling"]:
+            raise ValueError(f"its layout is {layout}")
+        return layout
     except FileNotFoundError:
         raise
-    except (pa.ArrowInvalid, OSError, ValueError, TypeError) as error:
-        raise _damaged(path, str(error).partition("\n")[0]) from error
+    except DAMAGE as error:
+        raise damaged(path, error) from error
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file; whole or not at all, also when killed midway."""
+    """Write a Parquet file; whole or not at all, also when killed midway.
+
+    Each page carries a check sum: a bit that turns on the disk must not become another score.
+    """
     with files.replacing(path) as part:
-        pq.write_table(table, part, compression="zstd")
+        pq.write_table(table, part, compression="zstd", write_page_checksum=True)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, its check sums compared; raises whatever of `DAMAGE` it meets."""
+    return pq.read_table(files.plain(path), columns=columns, page_checksum_verification=True)
 
 
 def to_arrow(values: np.ndarray) -> pa.Array:
@@ -264,16 +278,21 @@ def to_arrow(values: np.ndarray) -> pa.Array:
 
 
 def to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """The way back of `to_arrow`."""
+    """The way back of `to_arrow`; ValueError for a column of another kind."""
     if pa.types.is_fixed_size_list(column.type):
         flat = column.combine_chunks().flatten().to_numpy()
         return flat.reshape(-1, column.type.list_size)
-    if pa.types.is_string(column.type):
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return np.array(column.to_pylist(), dtype=str)
+    empty = column.null_count if not pa.types.is_floating(column.type) else 0  # pandas' NaN
+    if empty or not pa.types.is_primitive(column.type):
+        raise ValueError(f"a column of {column.type} with {empty} empty cells")
     return column.to_numpy()
 
 
-def _damaged(path: Path, found: str) -> DamagedDescriptors:
+def damaged(path: Path, error: Exception) -> DamagedDescriptors:
+    """Build, not raise, the error for a file that does not hold what was written."""
+    found = str(error).partition("\n")[0]
     return DamagedDescriptors(
         f"{path} holds no whole set of descriptors ({found}); expected what Descriptors.save "
         "writes. Delete it; it will be computed again."

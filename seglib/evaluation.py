@@ -345,6 +345,8 @@ def read_scores(path: str | os.PathLike, table: pd.DataFrame) -> np.ndarray:
         none), or no video is known.
     """
     path = Path(path)
+    if not os.path.isfile(path):
+        raise _bad(path, "it cannot be read, there is no such file")
     try:
         found = pd.read_csv(
             path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"

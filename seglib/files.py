@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +27,21 @@ def readable(text: object) -> str:
 def printable(text: object) -> str:
     """The same without what moves a terminal's cursor or turns its letters around."""
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in readable(text))
+
+
+def plain(path: Path) -> Path:
+    """The path, unless there is something else than a file: a pipe would be waited for; OSError."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"{path} is a folder, a device or a pipe")
+    return path
+
+
+def digest(payload: Mapping) -> str:
+    """SHA-256 of a JSON object but for its own field ``digest``, whatever the order of fields."""
+    rest = {name: value for name, value in payload.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    # JSON can hold halves of characters, which UTF-8 cannot.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -45,6 +46,8 @@ ORIGINAL = "original"  # the method of a bona fide video
 # What says which video a row is; where it lies, its length and its mask are not part of that.
 IDENTITY = tuple(name for name in COLUMNS if name not in ("path", "frames", "mask"))
 NUMBERS = ("label", "frames")
+DIGITS = 15  # of the longest number that is one: more may not even fit an integer
+WHOLE = re.compile(rf"[0-9]{{1,{DIGITS}}}")
 SHOWN = 3  # examples that a message gives
 
 
@@ -67,6 +70,12 @@ def from_rows(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     BadManifest, Leak
     """
     filled = [DEFAULTS | dict(row) for row in rows]
+    for row in filled:
+        if odd := [name for name in COLUMNS if files.readable(row[name]) != str(row[name])]:
+            raise BadManifest(
+                f"column {odd[0]}: found {row[odd[0]]!r}, expected text that UTF-8 can hold. "
+                "Rename the file, or the folder that it lies in."
+            )
     return validate(with_groups(pd.DataFrame(filled, columns=None if filled else COLUMNS)))
 
 
@@ -118,7 +127,7 @@ def validate(table: pd.DataFrame) -> pd.DataFrame:
     table = table[list(COLUMNS)].reset_index(drop=True)
     _check(table, "label", ~table["label"].isin([0, 1]), "0 (bona fide) or 1 (fake)")
     frames = pd.to_numeric(table["frames"], errors="coerce")
-    whole = frames.ge(0) & frames.mod(1).eq(0)
+    whole = frames.between(0, 10**DIGITS) & frames.mod(1).eq(0)
     _check(table, "frames", ~whole, "a whole number, 0 where it is unknown")
     _check(table, "split", ~table["split"].isin(SPLITS), " or ".join(SPLITS))
     for column in set(COLUMNS) - set(NUMBERS):
@@ -194,7 +203,7 @@ def read(path: str | os.PathLike) -> pd.DataFrame:
     BadManifest, Leak
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingFile(f"{path} does not exist, expected a manifest. Write one with write.")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -207,7 +216,7 @@ def read(path: str | os.PathLike) -> pd.DataFrame:
     for column in table.columns.intersection(["path", "mask"]):
         table[column] = [os.path.normpath(folder / cell) if cell else "" for cell in table[column]]
     for column in table.columns.intersection(NUMBERS):
-        table[column] = [int(cell) if cell.isdecimal() else cell for cell in table[column]]
+        table[column] = [int(cell) if WHOLE.fullmatch(cell) else cell for cell in table[column]]
     try:
         return validate(table)
     except (BadManifest, Leak) as error:

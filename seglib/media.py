@@ -4,7 +4,8 @@ Data sets in the wild hold phone pictures that are only upright by their EXIF ta
 printers' CMYK, transparent logos, downloads cut short and web pages called ``.jpg``. What can be
 read is read the way a viewer shows it; what cannot is refused with its own type of error, so
 that a batch passes it over and the coverage ledger names the cause. A half-decoded picture is
-never returned.
+never returned. But most formats hold no check sum of their pixels: where a bit of those has turned,
+what comes out is another picture, and nothing can tell.
 
 Taught in chapter 01.
 """

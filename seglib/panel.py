@@ -9,7 +9,10 @@ chapter 08.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +22,8 @@ from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
 from seglib import files, probing
-from seglib.descriptors import Descriptors
-from seglib.errors import SeglibError
+from seglib.descriptors import VIEWS, Descriptors
+from seglib.errors import SeglibError, unknown_name
 from seglib.novelty import Reference
 from seglib.probing import Probe
 from seglib.recipe import Recipe
@@ -172,17 +175,19 @@ def save(panel: Panel, folder: Path) -> None:
         for part, one in panel.references.items()
         for name in ("centre", "precision", "limit")
     }
+    content = tensors.save(arrays)
     with files.replacing(folder / REFERENCES) as written:
-        written.write_bytes(tensors.save(arrays))
+        written.write_bytes(content)
     combination = panel.combination and dataclasses.asdict(panel.combination)
     card = panel.card | {
         "format": FORMAT,
         "recipe": dataclasses.asdict(panel.recipe),
         "views": panel.views,
         "combination": combination,
+        "sha256": hashlib.sha256(content).hexdigest(),
     }
     with files.replacing(folder / CARD) as written:
-        written.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        written.write_text(probing.signed(card), encoding="utf-8")
 
 
 def load(path: Path) -> Panel:
@@ -192,25 +197,39 @@ def load(path: Path) -> Panel:
     ------
     BadPanel, seglib.probing.BadProbe
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return _from_folder(path)
     probes, card = probing.load(path)
     try:
         part, recipe = card["view"], Recipe(**card["recipe"])
-        probes = probes[: 1 + card.get("redrawn", 0)]  # probes of several seeds are none of these
+        if part not in VIEWS:
+            raise unknown_name("view", part, VIEWS)
+        # Probes of several seeds are none of these.
+        probes = probes[: 1 + max(card.get("redrawn", 0), 0)]
         measured = {part: card["measured"]} if card.get("measured") else {}
-        return Panel(recipe, {part: probes}, {}, None, card | {"measured": measured})
-    except (KeyError, TypeError, ValueError) as error:
+        card = card | {"measured": measured}
+        _check_card(card)
+        return Panel(recipe, {part: probes}, {}, None, card)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _bad(path, f"the card lacks what scoring needs, {error}") from error
 
 
 def _from_folder(folder: Path) -> Panel:
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = json.loads(files.plain(folder / CARD).read_text(encoding="utf-8"))
         if card["format"] != FORMAT:
             raise ValueError(f"its format is {card['format']!r}, not {FORMAT}")
-        arrays = tensors.load((folder / REFERENCES).read_bytes())
-        probes = {one: probing.load(folder / f"{one}.safetensors")[0] for one in card["views"]}
+        if probing.is_changed(card):
+            raise ValueError(f"{CARD} was changed after it was written: its digest is another")
+        content = files.plain(folder / REFERENCES).read_bytes()
+        if "sha256" in card and card["sha256"] != hashlib.sha256(content).hexdigest():
+            raise ValueError(f"{CARD} belongs to other references: their sha256 differs")
+        arrays = tensors.load(content)
+        loaded = {one: probing.load(folder / f"{one}.safetensors") for one in card["views"]}
+        for part, (_, own) in loaded.items():
+            if own.get("view") != part:
+                raise ValueError(f"{part}.safetensors is a probe of {own.get('view')!r:.40}")
+        probes = {part: several for part, (several, _) in loaded.items()}
         references = {
             one: Reference(
                 arrays[f"centre.{one}"].astype(float),
@@ -221,14 +240,21 @@ def _from_folder(folder: Path) -> Panel:
             if f"limit.{one}" in arrays
         }
         _check(probes, references)
+        _check_card(card)
         combination = card["combination"] and Combination(**card["combination"])
+        if combination is not None:
+            _check_numbers("its combination", dataclasses.astuple(combination))
         return Panel(Recipe(**card["recipe"]), probes, references, combination, card)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError,
+    ) as error:  # fmt: skip
         raise _bad(folder, str(error)) from error
 
 
 def _check(probes: Mapping[str, tuple[Probe, ...]], references: Mapping[str, Reference]) -> None:
     """Refuse parts that could not be put together."""
+    if not probes:
+        raise ValueError("it names no part")
     counts = {part: len(several) for part, several in probes.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"its parts have {counts} probes, where as many of each are expected")
@@ -236,6 +262,26 @@ def _check(probes: Mapping[str, tuple[Probe, ...]], references: Mapping[str, Ref
         width = probes[part][0].width
         if one.precision.shape != (width, width) or one.centre.shape != (width,):
             raise ValueError(f"the reference of {part} is of {one.centre.shape}, not of ({width},)")
+        if not (np.isfinite(one.centre).all() and np.isfinite(one.precision).all()):
+            raise ValueError(f"the reference of {part} holds a number that is not finite")
+        _check_numbers(f"the limit of {part}", [one.limit])
+
+
+def _check_card(card: Mapping) -> None:
+    """Refuse a card from which its networks or its own sentences could not be told."""
+    if not isinstance(card.get("networks", {}), dict):
+        raise ValueError(f"its networks are {card['networks']!r:.40}")
+    for part, measured in card.get("measured", {}).items():
+        for name in ("auc", "false_positive_rate"):
+            _check_numbers(f"{name} of {part}", measured[name])
+            if len(measured[name]) != 3:
+                raise ValueError(f"{name} of {part} is {measured[name]}, not a number and two ends")
+
+
+def _check_numbers(what: str, numbers: Sequence[float]) -> None:
+    for one in numbers:
+        if type(one) not in (int, float) or not abs(one) <= sys.float_info.max:
+            raise ValueError(f"{what} holds {one!r:.40}, not a finite number")
 
 
 def _bad(path: Path, found: str) -> BadPanel:

@@ -198,7 +198,18 @@ def save(probes: Sequence[Probe], path: Path, card: dict) -> None:
     with files.replacing(path) as part:
         part.write_bytes(content)
         with files.replacing(path.with_suffix(".json")) as written:
-            written.write_text(json.dumps(card | own, indent=1) + "\n", encoding="utf-8")
+            written.write_text(signed(card | own), encoding="utf-8")
+
+
+def signed(card: dict) -> str:
+    """A card as it is written: a threshold or a recipe in it decides as much as a weight does."""
+    plain = json.loads(json.dumps(card))
+    return json.dumps(plain | {"digest": files.digest(plain)}, indent=1) + "\n"
+
+
+def is_changed(card: dict) -> bool:
+    """Whether a card was changed after it was written; older ones have no digest to tell."""
+    return "digest" in card and card["digest"] != files.digest(card)
 
 
 def load(path: Path) -> tuple[tuple[Probe, ...], dict]:
@@ -210,13 +221,13 @@ def load(path: Path) -> tuple[tuple[Probe, ...], dict]:
         A file is absent, cut or something else, or the two do not belong together.
     """
     try:
-        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        content = path.read_bytes()
+        card = json.loads(files.plain(path.with_suffix(".json")).read_text(encoding="utf-8"))
+        content = files.plain(path).read_bytes()
         arrays = tensors.load(content)
-    except (OSError, ValueError, KeyError, RecursionError, SafetensorError) as error:
+        if not isinstance(card, dict):
+            raise TypeError(f"the card holds a {type(card).__name__}")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, SafetensorError) as error:
         raise _bad(path, str(error)) from error
-    if not isinstance(card, dict):
-        raise _bad(path, f"the card holds a {type(card).__name__}")
     if card.get("format") != FORMAT:
         raise _bad(path, f"the card says format {card.get('format')!r}, not {FORMAT}")
     if card.get("sha256") != hashlib.sha256(content).hexdigest():
@@ -225,6 +236,8 @@ def load(path: Path) -> tuple[tuple[Probe, ...], dict]:
     if conditioning not in list(ROWWISE):
         raise _bad(path, str(unknown_name("conditioning", conditioning, ROWWISE)))
     _check(path, arrays, conditioning)
+    if is_changed(card):
+        raise _bad(path, "the card was changed after it was written: its digest is another")
     return tuple(_rebuilt(conditioning, arrays, seed) for seed in range(len(arrays["C"]))), card
 
 

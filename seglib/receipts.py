@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -277,8 +278,8 @@ def load(path: Path) -> Receipt:
         Naming the file, what was found and what was expected.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(files.plain(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise _bad(path, f"no JSON ({error})", "the file that a chapter wrote") from error
     _check(path, "a receipt", found, SIGNED)
     digest = results.digest(found)
@@ -309,7 +310,8 @@ def _check(path: Path, where: str, found: object, expected: dict) -> None:
         if name not in found:
             raise _bad(path, f"{where} without the field {name}", ", ".join(expected))
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        if type(found[name]) not in kinds:  # a bool passes for an int with isinstance
+        large = isinstance(found[name], int) and abs(found[name]) > sys.float_info.max
+        if type(found[name]) not in kinds or large:  # a bool passes for an int with isinstance
             names = " or ".join(one.__name__ for one in kinds)
             raise _bad(path, f"{name} = {found[name]!r:.40} in {where}", names)
 

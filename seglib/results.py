@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ import pandas as pd
 
 from seglib import __version__, files, scoretable
 from seglib import recipe as recipes
+from seglib.errors import unknown_name
 from seglib.evaluation import Scores
+from seglib.files import digest
 from seglib.items import OneClass
 from seglib.metrics import Interval
 from seglib.recipe import Recipe
@@ -125,7 +128,8 @@ class Record:
     def listed(self) -> pd.DataFrame:
         """Every number, one row each: value, low, high, n, groups, coverage, method."""
         rows = pd.DataFrame.from_dict(self.results, orient="index").rename_axis("result")
-        return rows[["value", "low", "high", "n", "groups", "coverage", "method"]]
+        columns = ["value", "low", "high", "n", "groups", "coverage", "method"]
+        return rows.reindex(columns=columns)
 
     def quoted(self) -> dict[str, Result]:
         """Its results by their full keys."""
@@ -284,18 +288,22 @@ def _write(record: Record) -> None:
         part.write_text(json.dumps(payload, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def digest(payload: Mapping) -> str:
-    """SHA-256 of a JSON object but for its own field ``digest``, whatever the order of fields."""
-    rest = {name: value for name, value in payload.items() if name != "digest"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # -- reading ----------------------------------------------------------------------------------
+
+NUMBER = (int, float)
+TEXTS = ("name", "title", "chapter", "mode", "recipe", "code", "device", "made", "data", "against",
+         "incomplete")  # fmt: skip
+RECORD = dict.fromkeys(TEXTS, (str,)) | {
+    "decisions": (dict,), "seconds": NUMBER, "ordinal": (bool,), "thresholds": (dict,),
+    "results": (dict,),
+}  # fmt: skip
+RESULT = dict.fromkeys(("value", "low", "high"), (*NUMBER, type(None))) | {
+    "method": (str,), "n": (int,), "groups": (int,), "coverage": NUMBER,
+}  # fmt: skip
 
 
 def published(mode: str | None = None, folder: Path | None = None) -> dict[str, Result]:
@@ -340,13 +348,15 @@ def load(path: Path) -> Record:
     """
     names = [field.name for field in dataclasses.fields(Record) if field.name != "path"]
     try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
+        payload = json.loads(files.plain(path).read_text(encoding="utf-8"))
         signed = payload.pop("digest")
         results = {
             key: ({name: n for name, n in numbers.items() if name != "check"}, numbers["check"])
             for key, numbers in payload["results"].items()
         }
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (
+        OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError,
+    ) as error:  # fmt: skip
         raise BadRecord(f"{path} is no record ({error}); expected what results.save writes. "
                         "Restore it, or run `make results`.") from error  # fmt: skip
     for key, (numbers, check) in results.items():
@@ -354,7 +364,31 @@ def load(path: Path) -> Record:
             raise scoretable.changed(path, f"the result {key}")
     if digest(payload) != signed or sorted(payload) != sorted(names):
         raise scoretable.changed(path, "something beside the results")
+    _check_kinds(path, "the record", payload, RECORD)
+    if payload["mode"] not in recipes.MODES:
+        raise BadRecord(f"{path}: {unknown_name('mode', payload['mode'], recipes.MODES)}")
+    for key, (numbers, _) in results.items():
+        _check_kinds(path, f"the result {key}", numbers, RESULT)
     return Record(**payload | {"results": {key: n for key, (n, _) in results.items()}}, path=path)
+
+
+def _check_kinds(path: Path, where: str, found: Mapping, expected: Mapping) -> None:
+    """Whether fields are there, and hold what a record's do: whoever signs can write anything."""
+    if found.keys() != expected.keys():
+        raise BadRecord(f"{path}: {where} has the fields {sorted(found)}, expected "
+                        f"{sorted(expected)}. Restore it, or run `make results`.")  # fmt: skip
+    for name, kinds in expected.items():
+        if type(found[name]) not in kinds or not _is_plain(found[name]):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise BadRecord(f"{path}: {name} of {where} is {found[name]!a:.40}, expected {names}. "
+                            "Restore it, or run `make results`.")  # fmt: skip
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a text is UTF-8, and a whole number one that a float can be as large as."""
+    if isinstance(value, str):
+        return files.readable(value) == value
+    return not isinstance(value, int) or abs(value) <= sys.float_info.max
 
 
 def recomputed(record: Record) -> dict[str, dict]:

@@ -95,7 +95,8 @@ def _columns(text: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
 
 def check(*cells: object) -> str:
     """Eight hex digits that change with any of the cells."""
-    return f"{zlib.crc32(json.dumps(cells, ensure_ascii=False).encode()):08x}"
+    text = json.dumps(cells, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return f"{zlib.crc32(text):08x}"
 
 
 def changed(path: Path, what: str) -> BadRecord:

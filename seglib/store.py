@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from seglib import __version__, descriptors, files
-from seglib.descriptors import Descriptors, Layout, to_arrow, to_numpy, write_table
+from seglib.descriptors import Descriptors, Layout, read_table, to_arrow, to_numpy, write_table
 from seglib.errors import SeglibError
 from seglib.recipe import Recipe
 from seglib.regions import LABELS
@@ -34,6 +34,9 @@ MADE_FROM = ("content", "stamp", "tokens")
 # A row a frame that was asked for: which one, how many faces were seen, and where the chosen
 # one lay, in pixels of the frame; frame is -1 where the whole video could not be read.
 LEDGER = ("video_uid", "frame", "faces", "score", "x0", "y0", "x1", "y1")
+
+
+GRIDS = ("frame", "labels", "tokens")
 
 
 class StoreMismatch(SeglibError):
@@ -66,9 +69,8 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike, recipe: Recipe, networks: dict) -> None:
-        text = json.dumps(networks, sort_keys=True)
-        name = f"{recipe.descriptor_key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        self.folder, self.recipe, self.networks = Path(root) / name, recipe, networks
+        self.folder = Path(root) / _folder(recipe, networks)
+        self.recipe, self.networks = recipe, networks
         said = {
             "layout": LAYOUT,
             "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
@@ -100,6 +102,8 @@ class Store:
         ------
         NoStore
             None or several, which then differ in weights or precision.
+        StoreMismatch
+            Its header cannot be read, or is another store's.
         """
         found = sorted(Path(root).glob(f"{recipe.descriptor_key}-*/{HEADER}"))
         if networks is not None:
@@ -112,7 +116,10 @@ class Store:
                 f"there: {others or 'none'}), expected one. Run `seglib extract` with the same "
                 "recipe, or move all but one away."
             )
-        return cls(root, recipe, _header(found[0])["networks"])
+        networks = _header(found[0])["networks"]
+        if _folder(recipe, networks) != found[0].parent.name:
+            raise _mismatch(found[0], f"networks = {networks}", "those that its folder is named by")
+        return cls(root, recipe, networks)
 
     def path(self, uid: str) -> Path:
         """The file of one video. Its name is a hash: a uid may hold any character."""
@@ -129,9 +136,9 @@ class Store:
         """
         try:
             metadata = pq.read_schema(self.path(uid)).metadata
-        except (FileNotFoundError, pa.ArrowInvalid):
+            return {key: metadata[key.encode()].decode() for key in MADE_FROM}
+        except descriptors.DAMAGE:
             return {}
-        return {key: metadata[key.encode()].decode() for key in MADE_FROM}
 
     def claim(self, uid: str) -> FileLock | None:
         """A lock on one video, to be released by the caller; None if another process has it.
@@ -188,23 +195,37 @@ class Store:
         found.save(self.path(uid), table.replace_schema_metadata(kept))
 
     def tokens(self, uid: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Whole grids of one video: frames ``(N,)``, patch labels and tokens, see `write`."""
-        table = pq.read_table(self.tokens_path(uid))
-        shape = json.loads(table.schema.metadata[b"shape"])
-        frames, labels, tokens = (to_numpy(table[name]) for name in table.column_names)
-        return frames, labels.reshape(-1, *shape[:2]), tokens.reshape(-1, *shape)
+        """Whole grids of one video: frames ``(N,)``, patch labels and tokens, see `write`.
+
+        Raises
+        ------
+        FileNotFoundError, DamagedDescriptors
+        """
+        path = self.tokens_path(uid)
+        try:
+            table = read_table(path)
+            shape = json.loads(table.schema.metadata[b"shape"])
+            frames, labels, tokens = (to_numpy(table[name]) for name in GRIDS)
+            return frames, labels.reshape(-1, *shape[:2]), tokens.reshape(-1, *shape)
+        except FileNotFoundError:
+            raise
+        except descriptors.DAMAGE as error:
+            raise descriptors.damaged(path, error) from error
 
     def ledger(self, uids: Sequence[str]) -> pd.DataFrame:
         """A row a frame: `LEDGER`, why there is no descriptor (or ""), tokens of each set.
 
         Raises
         ------
-        NotExtracted
+        NotExtracted, DamagedDescriptors
         """
         counts = [f"count {one}" for one in Layout.of(self.recipe).sets]
         columns = [*LEDGER, "reason", *counts]
-        parts = [pq.read_table(path, columns=columns) for path in self._paths(uids)]
-        return pa.concat_tables(parts).to_pandas()
+        parts = []
+        for path in self._paths(uids):
+            column = descriptors.read(path, columns)
+            parts.append(pd.DataFrame({name: column(name) for name in columns}))
+        return pd.concat(parts, ignore_index=True)
 
     def view(self, name: str, uids: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
         """One descriptor a frame of these videos, see `descriptors.view`.
@@ -254,19 +275,26 @@ def _grid_table(grids: Mapping[int, tuple[np.ndarray, np.ndarray]]) -> pa.Table:
             "labels": to_arrow(labels.reshape(len(labels), -1)),
             "tokens": to_arrow(tokens.reshape(len(tokens), -1).astype(np.float16)),
         }
-    )
+    ).select(GRIDS)
     return table.replace_schema_metadata({"shape": json.dumps(tokens.shape[1:])})
 
 
-def _same_weights(one: Mapping, other: Mapping) -> bool:
-    return all(one.get(name) == other[name] for name in other if name != "precision")
+def _folder(recipe: Recipe, networks: Mapping) -> str:
+    """A store's name: its recipe's, and a digest of what was loaded for it."""
+    text = json.dumps(networks, sort_keys=True)
+    return f"{recipe.descriptor_key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _same_weights(one: object, other: Mapping) -> bool:
+    return isinstance(one, dict) and all(
+        one.get(name) == other[name] for name in other if name != "precision"
+    )
 
 
 def _header(path: Path) -> dict:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {"networks": {}} | found
-    except (ValueError, TypeError) as error:
+        return {"networks": {}} | json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _mismatch(path, f"nothing that can be read ({error})", "a JSON object") from error
 
 

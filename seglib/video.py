@@ -24,6 +24,7 @@ from seglib.media import (
     SUFFIXES,
     ImageTooLarge,
     MissingFile,
+    NotAFile,
     read_all,
 )
 
@@ -71,10 +72,10 @@ def length(path: str | os.PathLike) -> int:
 
     Raises
     ------
-    MissingFile, EmptyFolder, UnreadableVideo, ImageTooLarge, VideoTooLarge
+    MissingFile, NotAFile, EmptyFolder, UnreadableVideo, ImageTooLarge, VideoTooLarge
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return len(folder_frames(path))
     return 1 if _is_picture(path) else _packets(path)
 
@@ -98,11 +99,11 @@ def read(
 
     Raises
     ------
-    MissingFile, EmptyFolder, UnreadableVideo, ImageTooLarge
+    MissingFile, NotAFile, EmptyFolder, UnreadableVideo, ImageTooLarge
         Nothing at all can be read; before the first frame.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _pictures(path, folder_frames(path), indices)
     if _is_picture(path):
         return _pictures(path, [path], indices)
@@ -155,14 +156,14 @@ def opened(path: Path) -> Iterator[tuple]:
 
     Raises
     ------
-    MissingFile, UnreadableVideo, ImageTooLarge
+    MissingFile, NotAFile, UnreadableVideo, ImageTooLarge
     """
     import av
 
-    if not path.exists():
+    if not os.path.exists(path):
         raise MissingFile(f"{path} does not exist; expected a video. Check the manifest.")
-    if not path.is_file():  # a pipe would be waited for without end
-        raise _unreadable(path, "it is a device or a pipe")
+    if not path.is_file():  # opening a pipe would wait for whoever writes to it
+        raise NotAFile(f"{path} is a device or a pipe; expected a video file. Check the manifest.")
     only = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
         # Said to be a file: else a name with a colon in it could be taken for an address.

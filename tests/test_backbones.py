@@ -274,6 +274,27 @@ def test_the_encoder_sees_what_the_preprocessing_makes(saved):
     torch.testing.assert_close(tokens.cls, expected[:, 0], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "[" * 20_000),
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": ["dinov2"]}'),
+        ("config.json", '{"model_type": "dinov2", "hidden_size": "~"}'),
+        ("config.json", '{"model_type": "dinov2", "hidden_act": "gelux"}'),
+        ("config.json", '{"model_type": "dinov2", "dtype": "floaT32"}'),
+        ("preprocessor_config.json", '{"image_mean": "~", "image_std": [1, 1, 1]}'),
+        ("preprocessor_config.json", '{"image_mean": [1, 1], "image_std": [1, 1, 1]}'),
+        ("preprocessor_config.json", '{"image_mean": {"a": 1}, "image_std": [1, 1, 1]}'),
+    ],
+)
+def test_a_folder_whose_json_says_nonsense_is_refused(saved, tmp_path, name, text):
+    folder = shutil.copytree(saved / "DINOv3ViT", tmp_path / "model")
+    (folder / name).write_text(text)
+    with pytest.raises(BackboneUnavailable, match="holds no whole model"):
+        backbones.load(folder, "cpu")
+
+
 # -- the embedded model ------------------------------------------------------------------------
 
 

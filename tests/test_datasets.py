@@ -15,7 +15,7 @@ from seglib import datasets, manifest
 from seglib.datasets import BadIndex, CompressionMissing, IndexMissing, LabelContradiction
 from seglib.datasets.adapter import as_label
 from seglib.datasets.ffpp import PROTOCOL
-from seglib.errors import UnknownName
+from seglib.errors import SeglibError, UnknownName
 from seglib.manifest import Leak
 from seglib.media import MissingFile
 
@@ -230,6 +230,56 @@ def test_an_index_that_is_none_is_named(tmp_path):
         file.write_bytes(content)
         with pytest.raises(BadIndex, match=f"train.json {says}"):
             datasets.scan(root)
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, "[" + "9" * 5000 + "]"])
+def test_json_that_python_will_not_read_is_no_index(tmp_path, text):
+    layouts.ffpp(tmp_path)
+    (tmp_path / "splits/val.json").write_text(text)
+    with pytest.raises(BadIndex, match=r"val\.json is not JSON"):
+        datasets.scan(tmp_path, "ffpp")
+
+
+@pytest.mark.parametrize("name", ["celebdf", "deepfakebench", "dfdc"])
+@pytest.mark.parametrize("put", [os.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_in_place_of_an_index_is_not_opened(tmp_path, name, put):
+    root = getattr(layouts, name)(tmp_path)
+    for index in (*root.glob("*.json"), *root.glob("*/metadata.json"), *root.glob("*.txt")):
+        index.unlink()
+        put(index)
+    with pytest.raises((IndexMissing, BadIndex)):
+        datasets.scan(root, name)
+
+
+@pytest.mark.parametrize("name", ["dfd", "folder"])
+def test_a_file_whose_name_is_no_utf8_is_passed_over(tmp_path, name):
+    root = getattr(layouts, name)(tmp_path)
+    first = next(path for path in sorted(root.rglob("*.mp4")))
+    (first.parent / os.fsdecode(b"0\xff.mp4")).touch()
+    found = datasets.scan(root, name)
+    assert problems(found, "name not in UTF-8")
+    assert len(found.table) == len(list(root.rglob("*.mp4"))) - 1
+    manifest.write(found.table, tmp_path / "manifest.csv")
+    found.problems.to_csv(tmp_path / "problems.csv")
+
+
+def test_an_entry_with_half_a_character_is_passed_over(tmp_path):
+    layouts.dfdc(tmp_path, parts=1)
+    index = tmp_path / "dfdc_train_part_0/metadata.json"
+    entry = {"label": "FAKE", "split": "train", "original": "\ud800.mp4"}
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"fake0.mp4": entry}))
+    found = datasets.scan(tmp_path, "dfdc")
+    assert len(found.table) == 5
+    assert problems(found, "name not in UTF-8")
+
+
+@pytest.mark.parametrize("text", ["\npath,label\n", "path,label\n" + "x" * 200_000 + ",real\n"])
+def test_a_table_that_begins_with_nothing_or_has_an_endless_cell_is_refused(tmp_path, text):
+    layouts.table(tmp_path)
+    (tmp_path / "videos.csv").write_text(text)
+    for name in ("table", None):
+        with pytest.raises(SeglibError):
+            datasets.scan(tmp_path, name)
 
 
 def test_labels_are_read_as_people_write_them():

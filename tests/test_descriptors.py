@@ -1,5 +1,6 @@
 """What is kept of a face: views that recombine it, and files that are whole or not there."""
 
+import json
 import os
 import signal
 import subprocess
@@ -253,6 +254,39 @@ def test_a_file_whose_layout_cannot_be_read_is_named_as_damaged(tmp_path, layout
     pq.write_table(pq.read_table(path).replace_schema_metadata({"layout": layout}), path)
     with pytest.raises(DamagedDescriptors, match=r"rows\.parquet holds no whole set"):
         Descriptors.load(path)
+
+
+@pytest.mark.parametrize("layout", [{"pooling": "sum"}, {"region": "mouht"}])
+def test_a_layout_that_there_is_not_is_damage(tmp_path, layout):
+    path = tmp_path / "rows.parquet"
+    made_up().save(path)
+    metadata = {"layout": json.dumps(layout)}
+    pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
+    with pytest.raises(DamagedDescriptors, match="its layout is"):
+        Descriptors.load(path)
+
+
+def test_a_bit_that_turned_is_no_other_score(tmp_path):
+    """Wherever it is: without check sums Parquet would hand over some as numbers."""
+    path, found = tmp_path / "rows.parquet", made_up()
+    found.save(path)
+    whole, refused = path.read_bytes(), 0
+    for place in range(0, len(whole), 37):
+        changed = bytearray(whole)
+        changed[place] ^= 4
+        path.write_bytes(changed)
+        try:
+            same(Descriptors.load(path), found)
+        except DamagedDescriptors:
+            refused += 1
+    assert refused > len(whole) / 37 / 2
+
+
+def test_a_reason_may_name_a_file_whose_name_is_no_utf8(tmp_path):
+    found = Descriptors.missing(["UnreadableImage: /frames/\udcff.png is empty"], 5)
+    found.save(tmp_path / "rows.parquet")
+    (reason,) = Descriptors.load(tmp_path / "rows.parquet").reasons
+    assert reason == "UnreadableImage: /frames/\\udcff.png is empty"
 
 
 def test_a_missing_file_is_simply_missing(tmp_path):

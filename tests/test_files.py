@@ -50,6 +50,21 @@ def test_the_terminal_is_not_driven_by_a_name():
     assert files.printable("näme 名.jpg") == "näme 名.jpg"
 
 
+def test_only_a_file_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        with pytest.raises(OSError, match="is a folder, a device or a pipe"):
+            files.plain(tmp_path / name)
+    assert files.plain(tmp_path / "absent") == tmp_path / "absent"  # opening it says so
+
+
+def test_a_digest_knows_the_content_and_not_the_order_of_fields():
+    one = files.digest({"a": [1, "ü"], "b": None})
+    assert files.digest({"b": None, "digest": "x", "a": [1, "ü"]}) == one
+    assert files.digest({"a": [1, "u"], "b": None}) != one
+    assert len(files.digest({"half a character": "\ud800"})) == 64
+
+
 # -- no room, no permission ----------------------------------------------------------------------
 
 SAID = r"a\.json cannot be written: .+ has [\d,.]+ MB free\. .* run the same again"

@@ -226,6 +226,22 @@ def test_a_file_that_is_no_table_in_utf8_is_refused(tmp_path, content):
         manifest.read(path)
 
 
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 5000, "٣"])
+@pytest.mark.parametrize("column", ["label", "frames"])
+def test_a_number_that_no_computer_holds_is_a_bad_cell(table, tmp_path, column, number):
+    manifest.write(table, tmp_path / "m.csv")
+    cells = pd.read_csv(tmp_path / "m.csv", dtype=str, keep_default_na=False)
+    cells.loc[1, column] = number
+    cells.to_csv(tmp_path / "m.csv", index=False)
+    with pytest.raises(BadManifest, match=f"column {column}, row 2"):
+        manifest.read(tmp_path / "m.csv")
+
+
+def test_a_path_that_is_no_utf8_is_refused_before_anything_is_written():
+    with pytest.raises(BadManifest, match=r"column path: found '/a/\\udcff.mp4', expected text"):
+        manifest.from_rows([row("982", path="/a/\udcff.mp4")])
+
+
 def test_a_bad_cell_is_told_with_its_file(table, tmp_path):
     path = tmp_path / "manifest.csv"
     manifest.write(table, path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -115,6 +116,71 @@ def test_a_damaged_panel_is_refused(probes, tmp_path, name, content):
         (tmp_path / name).write_text(content)
     with pytest.raises((BadPanel, probing.BadProbe), match="Train it again"):
         panel.load(tmp_path)
+
+
+def edited(folder, **changes):
+    """An older panel, whose card has no digest, that somebody changed."""
+    card = json.loads((folder / "panel.json").read_text()) | changes
+    text = json.dumps({name: value for name, value in card.items() if name != "digest"})
+    (folder / "panel.json").write_text(text)
+
+
+def test_a_panel_that_was_edited_is_refused_and_one_without_a_digest_is_older(probes, tmp_path):
+    panel.save(probes, tmp_path)
+    card = json.loads((tmp_path / "panel.json").read_text())
+    card["combination"]["threshold"] += 0.1
+    (tmp_path / "panel.json").write_text(json.dumps(card))
+    with pytest.raises(BadPanel, match=r"panel\.json was changed after it was written"):
+        panel.load(tmp_path)
+    edited(tmp_path)
+    assert panel.load(tmp_path).combination.threshold == card["combination"]["threshold"]
+
+
+def test_references_of_another_panel_are_refused(probes, tmp_path):
+    panel.save(probes, tmp_path)
+    path = tmp_path / "references.safetensors"
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(BadPanel, match="belongs to other references"):
+        panel.load(tmp_path)
+
+
+def test_a_probe_under_another_parts_name_is_refused(probes, tmp_path):
+    panel.save(probes, tmp_path)
+    for suffix in ("json", "safetensors"):
+        shutil.copy(tmp_path / f"nose.{suffix}", tmp_path / f"eyes.{suffix}")
+    with pytest.raises(BadPanel, match=r"eyes\.safetensors is a probe of 'nose'"):
+        panel.load(tmp_path)
+
+
+NUMBERS = {"auc": [0.5, 0.4, 0.6], "false_positive_rate": [0.1, 0.0, 0.2]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"views": []}, "it names no part"),
+        ({"networks": ["d"]}, "its networks are"),
+        ({"measured": {"mouth": NUMBERS | {"auc": [0.5]}}}, "not a number and two ends"),
+        ({"measured": {"mouth": NUMBERS | {"auc": ["0.5", 0.4, 0.6]}}}, "'0.5', not a finite"),
+        ({"combination": {"slope": 1, "offset": 0, "threshold": 10**400}}, "not a finite number"),
+        ({"combination": {"slope": float("nan"), "offset": 0, "threshold": 0}}, "nan, not a fin"),
+    ],
+)
+def test_a_card_from_which_nothing_could_be_told_is_refused(probes, tmp_path, changes, said):
+    panel.save(probes, tmp_path)
+    edited(tmp_path, **changes)
+    with pytest.raises(BadPanel, match=said):
+        panel.load(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"view": "mouht"}, {"view": 5}, {"measured": {"auc": 1}}])
+def test_a_single_probe_whose_card_tells_no_part_is_refused(probes, tmp_path, changes):
+    card = {"view": "eyes", "recipe": dataclasses.asdict(probes.recipe), "networks": {}}
+    probing.save(probes.probes["eyes"], tmp_path / "eyes.safetensors", card | changes)
+    with pytest.raises(BadPanel, match="the card lacks what scoring needs"):
+        panel.load(tmp_path / "eyes.safetensors")
 
 
 def test_a_folder_without_a_panel_and_a_file_that_is_none_are_refused(tmp_path):

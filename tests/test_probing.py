@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -741,6 +742,7 @@ def test_a_save_cut_short_leaves_the_old_probe_or_says_so(trained, tmp_path, mon
     monkeypatch.setattr(probing.json, "dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         probing.save(trained["l2"], path, {})
+    monkeypatch.undo()
     assert probing.load(path)[0][0].conditioning == "none"
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -756,6 +758,30 @@ def resealed(path, **changes):
     card = json.loads(path.with_suffix(".json").read_text())
     card["sha256"] = probing.hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_suffix(".json").write_text(json.dumps(card | changes))
+
+
+@pytest.mark.parametrize("field", ["threshold", "view", "recipe"])
+def test_a_card_that_was_edited_is_refused_and_one_without_a_digest_is_older(
+    trained, tmp_path, field
+):
+    path, given = tmp_path / "mouth.safetensors", {"view": "mouth", "recipe": {"frames": 32}}
+    probing.save(trained["none"], path, given)
+    card = json.loads(path.with_suffix(".json").read_text())
+    older = {name: value for name, value in card.items() if name != "digest"}
+    path.with_suffix(".json").write_text(json.dumps(older))
+    assert probing.load(path)[1] == older
+    path.with_suffix(".json").write_text(json.dumps(card | {field: [0.5, 0.5]}))
+    with pytest.raises(BadProbe, match="was changed after it was written"):
+        probing.load(path)
+
+
+def test_a_pipe_beside_a_probe_is_not_waited_for(trained, tmp_path):
+    path = tmp_path / "mouth.safetensors"
+    probing.save(trained["none"], path, {})
+    path.with_suffix(".json").unlink()
+    os.mkfifo(path.with_suffix(".json"))
+    with pytest.raises(BadProbe, match="a device or a pipe"):
+        probing.load(path)
 
 
 def no_card(path):

@@ -214,6 +214,7 @@ def test_what_is_no_object_is_refused(receipt, text):
             lambda r: r["rows"][1].update(here="0.9"),
             "here = '0.9' in row 2; expected int",
         ),
+        (lambda r: r["rows"][1].update(here=10**400), "here = 1000"),
         (lambda r: r["rows"][1].update(inside=1), "inside = 1 in row 2; expected bool"),
         (lambda r: r["rows"].append(3), r"found 3 as row \d+"),
         (lambda r: r["platform"].update(host="ada"), "unknown field 'host'"),

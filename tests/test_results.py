@@ -298,3 +298,46 @@ def test_a_twin_that_shares_no_items_of_a_class_has_no_lead_and_keeps_its_number
     found = results.compute(scores, "mouth")
     assert "random-mouth-over-isolated-random-mouth.auc" not in found
     assert {"isolated-random-mouth.auc", "mouth-over-isolated-random-mouth.auc"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("mode", "dmeo", "unknown mode 'dmeo'; did you mean 'demo'"),
+        ("title", "\ud800", r"title of the record is '\ud800', expected str"),
+        ("seconds", 10**400, "seconds of the record is 1000"),
+        ("seconds", "1", "seconds of the record is '1', expected int or float"),
+        ("thresholds", [], "thresholds of the record"),
+    ],
+)
+def test_who_signs_anew_can_still_not_write_anything(record, tmp_path, field, value, said):
+    payload = json.loads(record.path.read_text())
+    payload[field] = value
+    payload["digest"] = results.digest(payload)
+    record.path.write_text(json.dumps(payload))
+    with pytest.raises(BadRecord, match=re.escape(said)):
+        results.load(record.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"value": "0.5"}, "value of the result"),
+        ({"n": True}, "n of the result"),
+        ({"note": 1}, "has the fields"),
+    ],
+)
+def test_nor_can_a_result_be_anything(record, change, said):
+    payload = json.loads(record.path.read_text())
+    key, numbers = next(iter(payload["results"].items()))
+    numbers = {name: value for name, value in numbers.items() if name != "check"} | change
+    payload["results"][key] = numbers | {"check": scoretable.check(key, *numbers.values())}
+    payload["digest"] = results.digest(payload)
+    record.path.write_text(json.dumps(payload))
+    with pytest.raises(BadRecord, match=said):
+        results.load(record.path)
+
+
+def test_a_record_without_results_lists_none(tmp_path):
+    record = results.save("nothing", {}, RECIPE, folder=tmp_path)
+    assert len(results.load(record.path).listed()) == 0

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from mounts import mounted
 
@@ -129,6 +130,37 @@ def test_a_file_that_is_cut_counts_as_not_there(filled):
         filled.view("mouth", ["b"])
 
 
+@pytest.mark.parametrize("metadata", [{}, {"content": b"\xff", "stamp": "1", "tokens": "False"}])
+def test_a_file_that_does_not_say_what_it_was_made_from_counts_as_not_there(filled, metadata):
+    path = filled.path("b")
+    pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
+    assert filled.made_from("b") == {}
+
+
+def test_a_ledger_and_grids_that_are_damaged_say_so(filled):
+    grid = np.zeros((4, 4), np.uint8), np.ones((4, 4, 5))
+    filled.write("b", made_from("def"), ledger("b", [0]), found(1), {0: grid})
+    for path, look in (
+        (filled.path("b"), lambda: filled.ledger(["b"])),
+        (filled.tokens_path("b"), lambda: filled.tokens("b")),
+    ):
+        look()
+        path.write_bytes(path.read_bytes()[:200])
+        with pytest.raises(descriptors.DamagedDescriptors, match=path.name):
+            look()
+
+
+@pytest.mark.parametrize("networks", ["other", ["d"], None, {"backbone": "x"}])
+def test_a_header_of_other_networks_than_its_folder_opens_no_new_store(filled, tmp_path, networks):
+    path = filled.folder / store.HEADER
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"networks": networks}))
+    with pytest.raises(StoreMismatch, match="those that its folder is named by"):
+        Store.find(tmp_path, RECIPE)
+    with pytest.raises(NoStore):
+        Store.find(tmp_path, RECIPE, NETWORKS)
+    assert [one.name for one in tmp_path.iterdir()] == [filled.folder.name]
+
+
 def test_a_claim_is_held_by_one_and_can_be_passed_on(filled, tmp_path):
     other = Store(tmp_path, RECIPE, NETWORKS)
     mine = filled.claim("b")
@@ -203,7 +235,7 @@ def test_the_header_tells_the_whole_recipe(filled):
     assert said["made_by"].startswith("seglib ")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 20_000])
 def test_a_header_that_is_none_is_refused(filled, tmp_path, text):
     (filled.folder / store.HEADER).write_text(text)
     with pytest.raises(StoreMismatch, match=r"header\.json says nothing that can be read"):

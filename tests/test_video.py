@@ -206,6 +206,25 @@ def test_a_missing_file_and_a_missing_folder(tmp_path):
         video.length(tmp_path / "gone.mp4")
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "clip.mp4")
+    for look in (video.length, lambda path: next(video.read(path, [0]))):
+        with pytest.raises(media.NotAFile, match="a device or a pipe"):
+            look(tmp_path / "clip.mp4")
+
+
+def test_a_name_that_no_file_can_have_is_missing(tmp_path):
+    with pytest.raises(media.MissingFile):
+        video.length(tmp_path / f"{'x' * 300}.mp4")
+
+
+def test_a_title_that_is_no_utf8_does_not_hide_the_pictures(clip, tmp_path):
+    whole, titled = clip.read_bytes(), tmp_path / "titled.mp4"
+    assert whole.count(b"Lavf") == 1  # what the muxer calls itself
+    titled.write_bytes(whole.replace(b"Lavf", b"\xff\xfevf"))
+    assert video.length(titled) == video.length(clip)
+
+
 def test_sound_alone_is_no_video(tmp_path):
     path = sound(tmp_path / "sound.mp4")
     with pytest.raises(UnreadableVideo, match="no picture"):
@@ -296,12 +315,6 @@ def test_a_title_that_is_no_text_is_no_matter(tmp_path, suffix):
     path.write_bytes(content.replace(b"Groesse 17", "Größen, 17".encode("latin-1")))
     assert video.length(path) == 5
     assert [which(image) for _, image in video.read(path, [0, 4])] == [0, 4]
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe.mp4")
-    with pytest.raises(UnreadableVideo, match="it is a device or a pipe"):
-        video.length(tmp_path / "pipe.mp4")
 
 
 # -- what was made to do harm --------------------------------------------------------------------

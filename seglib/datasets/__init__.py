@@ -80,7 +80,7 @@ def find(root: str | os.PathLike) -> dict[str, Path]:
     seglib.media.MissingFile
     """
     root = Path(os.path.abspath(root))
-    if not root.exists():
+    if not os.path.exists(root):
         raise MissingFile(f"{root} does not exist, expected a folder of data sets. Check the path.")
     places = [root, *(path for path in listed(root) if path.is_dir())]
     known = [name for name in ADAPTERS if name not in ANY_LAYOUT]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from seglib import manifest
+from seglib import files, manifest
 from seglib.errors import SeglibError
 from seglib.media import SUFFIXES, VIDEO_SUFFIXES
 
@@ -105,7 +105,7 @@ class Disk:
         parts = PurePosixPath(posix(name)).parts
         if os.path.isabs(name) or ".." in parts:
             path = Path(os.path.normpath(self.root / posix(name)))
-            return path if path.exists() else None
+            return path if os.path.exists(path) else None  # False also for a name that none can be
         path = self.root if name else None
         for part in parts:
             path = self.entries(path).get(plain(part))
@@ -130,7 +130,7 @@ def listed(folder: Path) -> list[Path]:
     """What a reader sees in a folder: nothing hidden, no broken links; empty if it is closed."""
     try:
         names = sorted(os.listdir(folder))
-    except (NotADirectoryError, FileNotFoundError, PermissionError):
+    except OSError:
         return []  # such as a disk's lost+found, beside the data
     shown = [folder / name for name in names if not name.startswith(".") and name != JUNK]
     return [path for path in shown if path.exists()]
@@ -169,7 +169,7 @@ def person(dataset: str, name: str) -> str:
 
 def problem(kind: str, path: object, detail: str) -> dict[str, str]:
     """One row of `Found.problems`."""
-    return {"kind": kind, "path": str(path), "detail": detail}
+    return {"kind": kind, "path": files.readable(path), "detail": files.readable(detail)}
 
 
 # -- index files ------------------------------------------------------------------------------
@@ -182,9 +182,11 @@ def read_text(path: Path) -> str:
     ------
     BadIndex
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise BadIndex(f"{path} is no file, expected text in UTF-8. Copy it there again.")
     try:
         return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise BadIndex(
             f"{path} is not text in UTF-8 ({error}). Save it as UTF-8, or download it again."
         ) from error
@@ -199,7 +201,7 @@ def read_json(path: Path, kind: type) -> Any:
     """
     try:
         value = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise BadIndex(f"{path} is not JSON ({error}). Download it again.") from error
     if not isinstance(value, kind):
         raise BadIndex(
@@ -275,7 +277,7 @@ def gather(
     seglib.manifest.BadManifest
     """
     problems = list(problems)
-    rows = _once(rows, problems)
+    rows = list(_in_utf8(_once(rows, problems), problems))
     places = {row["path"]: disk.find(row["path"]) for row in rows}
     present = [
         row | {"path": str(places[row["path"]]), "mask": str(disk.find(row.get("mask", "")) or "")}
@@ -307,6 +309,15 @@ def _once(rows: Iterable[dict[str, object]], problems: list[dict[str, str]]) -> 
         if first is not row:
             problems.append(problem("listed twice", row["path"], "read once"))
     return list(kept.values())
+
+
+def _in_utf8(rows: Iterable[dict], problems: list[dict[str, str]]) -> Iterator[dict]:
+    """The rows that a manifest can hold; a file whose name is no UTF-8 becomes a problem."""
+    for row in rows:
+        if all(files.readable(value) == str(value) for value in row.values()):
+            yield row
+        else:
+            problems.append(problem("name not in UTF-8", row["path"], "left out; rename it"))
 
 
 def _missing(places: Mapping[str, Path | None]) -> Iterator[dict[str, str]]:

@@ -134,7 +134,8 @@ def scan(root: Path, compression: str = "c23", splits: str = "protocol") -> Foun
 
 def _indices(root: Path) -> list[Path]:
     files = [file for folder in INDEX_FOLDERS for file in listed(root / folder)]
-    return [file for file in files if file.suffix == ".json" and starts_with(file, NESTED)]
+    files = [file for file in files if file.suffix == ".json" and file.is_file()]
+    return [file for file in files if starts_with(file, NESTED)]
 
 
 def _items(value: Any) -> Iterable[tuple[str, Any]]:

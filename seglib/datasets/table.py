@@ -126,20 +126,23 @@ def _the_table(root: Path) -> Path:
 
 def _header(file: Path) -> list[str]:
     with file.open(encoding="utf-8-sig", errors="replace") as text:
-        return _split(text.readline())[0]
+        return next(iter(_split(file, text.readline())), [])
 
 
 def _lines(file: Path) -> list[list[str]]:
-    lines = [line for line in _split(read_text(file)) if any(line)]
+    lines = [line for line in _split(file, read_text(file)) if any(line)]
     if not lines:
         raise BadIndex(f"{file} is empty, expected a header and rows. Save it again.")
     return lines
 
 
-def _split(text: str) -> list[list[str]]:
+def _split(file: Path, text: str) -> list[list[str]]:
     """The cells of each line; the delimiter is the one that the first line has most of."""
-    first = text.split("\n", 1)[0]
-    return list(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count)))
+    delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise BadIndex(f"{file} is no table ({error}). Save it again as CSV.") from error
 
 
 def _roles(header: Sequence[str]) -> dict[str, int]:
