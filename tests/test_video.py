@@ -218,13 +218,6 @@ def test_a_name_that_no_file_can_have_is_missing(tmp_path):
         video.length(tmp_path / f"{'x' * 300}.mp4")
 
 
-def test_a_title_that_is_no_utf8_does_not_hide_the_pictures(clip, tmp_path):
-    whole, titled = clip.read_bytes(), tmp_path / "titled.mp4"
-    assert whole.count(b"Lavf") == 1  # what the muxer calls itself
-    titled.write_bytes(whole.replace(b"Lavf", b"\xff\xfevf"))
-    assert video.length(titled) == video.length(clip)
-
-
 def test_sound_alone_is_no_video(tmp_path):
     path = sound(tmp_path / "sound.mp4")
     with pytest.raises(UnreadableVideo, match="no picture"):
