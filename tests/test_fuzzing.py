@@ -11,7 +11,7 @@ from fuzzing import Format, Reader, fuzz
 
 from seglib import media
 
-FEW, MANY = 30, 250
+FEW, MANY = 30, 140
 NAMES = list(fuzzing.FORMATS)
 
 
