@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from seglib import assets, conversion, devices, weights
+from seglib import assets, conversion, devices, files, weights
 from seglib.errors import SeglibError, unknown_name
 from seglib.faces import Crop
 from seglib.recipe import CHOICES
@@ -608,7 +608,7 @@ def _check_normalisation(name: str, trained: tuple | None, preprocessing: Prepro
 
 def _json(folder: Path, name: str) -> dict:
     try:
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
+        found = json.loads(files.plain(folder / name).read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise TypeError(f"it holds a {type(found).__name__}")
         return found

@@ -50,7 +50,7 @@ MAKERS = (
     conversion, devices, media, video, alignment, mesh, faces, regions, parsing, backbones,
     indexing, forgery, perturbation, descriptors, extraction,
 )  # fmt: skip
-COMPUTING = ("torch", "transformers", "opencv-python", "ai-edge-litert", "numpy", "pillow")
+COMPUTING = ("torch", "transformers", "opencv-python", "ai-edge-litert", "numpy", "pillow", "av")
 DATASETS = ("orl", "csu")
 BLENDS = (*forgery.BLENDS, "self-blend")
 # What chapters 04 and 05 ask of ORL's pictures beside the recipe itself: pooled from the same look

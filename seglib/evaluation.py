@@ -266,7 +266,7 @@ def card(table: pd.DataFrame, store: Store, view: str, recipe: Recipe) -> dict:
     }
 
 
-def fits(card: dict, store: Store) -> None:
+def fits(card: dict, recipe: Recipe, networks: dict) -> None:
     """Refuse descriptors that a probe was not trained for.
 
     How many frames a video gives, what is done to them, which of several faces is taken and in
@@ -277,11 +277,11 @@ def fits(card: dict, store: Store) -> None:
     seglib.probing.BadProbe
         With every field that differs.
     """
-    ours = {**dataclasses.asdict(store.recipe), **store.networks}
+    ours = {**dataclasses.asdict(recipe), **networks}
     # A card may be older than a decision, which then was what is the default today.
     theirs = dataclasses.asdict(Recipe(**card["recipe"]))
-    theirs |= dict.fromkeys(store.networks) | card["networks"]
-    free = store.recipe.afterwards | {"seed", "frames", "perturbation", "face_choice", "precision"}
+    theirs |= dict.fromkeys(networks) | card["networks"]
+    free = recipe.afterwards | {"seed", "frames", "perturbation", "face_choice", "precision"}
     differ = [
         f"{name} is {theirs[name]!r} for the probe and {ours[name]!r} for the descriptors"
         for name in ours

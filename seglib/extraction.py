@@ -14,7 +14,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count, islice, repeat
 from pathlib import Path
@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from seglib import backbones, devices, faces, indexing, parsing, video
+from seglib import backbones, devices, faces, files, indexing, parsing, perturbation, video
 from seglib.backbones import Preprocessing, Tokens
 from seglib.descriptors import Descriptors, Layout
 from seglib.errors import SeglibError
@@ -122,7 +122,9 @@ class Extractor:
         return other
 
     def crop(self, image: np.ndarray) -> Crop:
-        """The upright crop of the largest face of a ``(H, W, 3)`` uint8 picture.
+        """The upright crop of the largest face of a ``(H, W, 3)`` uint8 picture, as it is.
+
+        A perturbation of the recipe is what `follow` does.
 
         Raises
         ------
@@ -287,7 +289,7 @@ class Extractor:
         change = Perturbation.of(self.recipe.perturbation)
         while chunk := list(islice(items, self.batch)):
             seeds = [(self.recipe.seed, *stream, index) for (index, _), _ in chunk]
-            pictures = self._perturbed([image for (_, image), _ in chunk], change, seeds)
+            pictures = self._perturbed(chunk, change, seeds)
             seen = self._detect(pictures)
             taken = zip(chunk, pictures, seen, seeds, strict=True)
             for ((index, _), mask), image, faces_seen, seed in taken:
@@ -300,19 +302,24 @@ class Extractor:
                 yield index, len(faces_seen), face, crop
 
     def _perturbed(
-        self,
-        pictures: Sequence[np.ndarray | SeglibError],
-        change: Perturbation,
-        seeds: Sequence[Sequence[int]],
+        self, chunk: Sequence, change: Perturbation, seeds: Sequence[Sequence[int]]
     ) -> list[np.ndarray | SeglibError]:
         """The pictures after what the recipe does to them; what covers a face has to find it."""
-        seen = self._detect(pictures) if change.on_face else repeat([])
+        pictures, masks = [image for (_, image), _ in chunk], [mask for _, mask in chunk]
+        boxes: Iterable[np.ndarray | None] = repeat(None, len(pictures))
+        if change.on_face:
+            boxes = map(self._place, pictures, self._detect(pictures), masks)
         return [
-            change.picture(image, seed, found[0].box if found else None)
-            if isinstance(image, np.ndarray)
-            else image
-            for image, seed, found in zip(pictures, seeds, seen, strict=False)
+            change.picture(image, seed, box) if isinstance(image, np.ndarray) else image
+            for image, seed, box in zip(pictures, seeds, boxes, strict=True)
         ]
+
+    def _place(self, *seen) -> np.ndarray | None:
+        """The box of the face that would be chosen, see `_choose`; None without one."""
+        try:
+            return self._choose(*seen).box
+        except SeglibError:
+            return None
 
     def _detect(self, pictures: Sequence[np.ndarray | SeglibError]) -> list[list[Face]]:
         """Faces of each picture, none for an error; in one batch where sizes agree."""
@@ -432,7 +439,7 @@ def extract(
 
     def finish() -> None:
         row, _, reading = pending[0]
-        _make(row, *reading.result(), extractor, store, tokens)
+        _make(row, reading.result(), extractor, store, tokens)
         pending.popleft()[1].release()
         bar.update()
 
@@ -500,38 +507,48 @@ def _content(row, recipe: Recipe) -> str:
     return digest.hexdigest()
 
 
-def _read(row, recipe: Recipe) -> tuple[dict[str, str], list, list | None]:
-    """What one video is made from, its frames and its masks.
+@dataclass(frozen=True)
+class _Read:
+    """One video: what it is made from, its frames and masks, and what is still to be done to them.
 
     A video that cannot be read is its one error.
     """
+
+    made_from: dict[str, str]
+    frames: list[tuple[int, np.ndarray | SeglibError]]
+    masks: list[np.ndarray | SeglibError] | None = None
+    perturbation: str = UNTOUCHED
+
+
+def _read(row, recipe: Recipe) -> _Read:
     try:
         return _whole(row, recipe)
     except OSError as error:  # no permission, a network drive that is gone
-        place = error.filename or row.path
-        found = f"{place} cannot be read: {error.strerror}. Check the file and its folder."
-        return ANYTHING, [(WHOLE, video.UnreadableVideo(found))], None
+        return _Read(ANYTHING, [(WHOLE, video.out_of_reach(error.filename or row.path, error))])
 
 
-def _whole(row, recipe: Recipe) -> tuple[dict[str, str], list, list | None]:
+def _whole(row, recipe: Recipe) -> _Read:
     # The stamp first: whatever is changed from now on will be seen to have changed.
     made_from = {"stamp": _stamp(row, recipe), "content": _content(row, recipe)}
+    change, left = Perturbation.of(recipe.perturbation), recipe.perturbation
     try:
-        with _as_tested(row, recipe) as path:
+        with ExitStack() as stack:
+            path = row.path
+            if change.reencodes(path):
+                path, left = stack.enter_context(change.reencoded(path)), UNTOUCHED
             indices = video.evenly(video.length(path), recipe.frames)
-            frames = _held(path, indices)
+            frames = _held(path, indices, row.path)
+    except files.CannotWrite:  # no room to encode it anew: not this video's fault
+        raise
     except SeglibError as error:
         changed = _stamp(row, recipe) != made_from["stamp"]
-        return ANYTHING if changed else made_from, [(WHOLE, error)], None
+        return _Read(ANYTHING if changed else made_from, [(WHOLE, error)])
     if recipe.face_choice != "mask" or row.label == 0:
-        return made_from, frames, None
-    return made_from, frames, _masks(row, indices)
-
-
-def _as_tested(row, recipe: Recipe) -> AbstractContextManager[str | Path]:
-    """The path of a row, or of its video in the compression that the recipe asks for."""
-    change = Perturbation.of(recipe.perturbation)
-    return change.reencoded(row.path) if change.reencodes(row.path) else nullcontext(row.path)
+        return _Read(made_from, frames, None, left)
+    masks = _masks(row, indices)
+    if left != recipe.perturbation:
+        masks = [perturbation.even(one) if isinstance(one, np.ndarray) else one for one in masks]
+    return _Read(made_from, frames, masks, left)
 
 
 def _masks(row, indices: Sequence[int]) -> list[np.ndarray | SeglibError]:
@@ -542,13 +559,15 @@ def _masks(row, indices: Sequence[int]) -> list[np.ndarray | SeglibError]:
         )
         return [error] * len(indices)
     try:
-        return [mask for _, mask in _held(row.mask, indices)]
+        return [mask for _, mask in _held(row.mask, indices, row.mask)]
     except SeglibError as error:
         return [error] * len(indices)
 
 
-def _held(path: str | Path, indices: Sequence[int]) -> list[tuple[int, np.ndarray | SeglibError]]:
-    """Some frames of a video, all at once.
+def _held(
+    path: str | Path, indices: Sequence[int], name: str
+) -> list[tuple[int, np.ndarray | SeglibError]]:
+    """Some frames of a video, all at once; `name` is what an error calls it.
 
     Raises
     ------
@@ -560,20 +579,16 @@ def _held(path: str | Path, indices: Sequence[int]) -> list[tuple[int, np.ndarra
         held += getattr(image, "nbytes", 0)
         if held > MAX_HELD:
             many = f"{len(indices)} frames to look at, of more than {MAX_HELD / 1e9:.1f} GB"
-            raise video.too_large(path, many, "no more, or a recipe with fewer frames")
+            raise video.too_large(name, many, "no more, or a recipe with fewer frames")
         found.append((index, image))
     return found
 
 
-def _make(
-    row, made_from: dict[str, str], frames: list, masks: list | None, extractor: Extractor,
-    store: Store, tokens: bool,
-) -> None:  # fmt: skip
+def _make(row, read: _Read, extractor: Extractor, store: Store, tokens: bool) -> None:
     """Describe one video and write it."""
     uid = row.video_uid
     stream = [int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4])]
-    if Perturbation.of(extractor.recipe.perturbation).reencodes(row.path):  # done while reading
-        extractor = extractor.choosing(perturbation=UNTOUCHED)
-    found = extractor.follow(frames, masks, stream, tokens)
+    chain = extractor.choosing(perturbation=read.perturbation)
+    found = chain.follow(read.frames, read.masks, stream, tokens)
     (rows,) = found.descriptors()
-    store.write(uid, made_from, found.ledger(uid), rows, found.grids if tokens else None)
+    store.write(uid, read.made_from, found.ledger(uid), rows, found.grids if tokens else None)

@@ -392,7 +392,7 @@ def save_result(tables: dict[str, pd.DataFrame], note: str, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.text(0.5, -0.02, note, ha="center", va="top", fontsize=8, color=INK)
     words = {"Description": pictured(tables)}
-    kind = path.suffix.removeprefix(".")
+    kind = path.suffix.removeprefix(".") or "png"
     with files.replacing(path) as part:
         figure.savefig(part, format=kind, dpi=150, bbox_inches="tight", metadata=words)
 

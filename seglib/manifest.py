@@ -204,7 +204,10 @@ def read(path: str | os.PathLike) -> pd.DataFrame:
     """
     path = Path(path)
     if not os.path.isfile(path):
-        raise MissingFile(f"{path} does not exist, expected a manifest. Write one with write.")
+        raise MissingFile(
+            f"{path} does not exist or is no file, expected a manifest. Make one by "
+            "`seglib manifest`."
+        )
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

@@ -89,6 +89,9 @@ class Panel:
         """The card as names and sentences."""
         kept = ("what", "training", "limits", "licence")
         lines = [(name, str(self.card[name])) for name in kept if name in self.card]
+        if {"videos", "fakes", "groups", "manifest"} <= self.card.keys():
+            said = "{videos} videos, {fakes} of them fake, of {groups} groups; manifest {manifest}"
+            lines.append(("trained on", said.format(**self.card)))
         for part, measured in self.card.get("measured", {}).items():
             (auc, *ends), (rate, *most) = measured["auc"], measured["false_positive_rate"]
             said = (
@@ -96,10 +99,16 @@ class Panel:
                 "out; {:.0%} [{:.0%}, {:.0%}] of their bona fide faces above the threshold"
             )
             lines.append((part, said.format(auc, *ends, rate, *most)))
-        lines += [(f"{one['channel']} alone", one["told"]) for one in self.card.get(SHORTCUTS, [])]
+        lines += self._shortcuts()
         one = self.recipe
         networks = f"{one.backbone}, block {one.layer}, {one.encoding} tokens; parser {one.parser}"
         return [*lines, ("networks", networks)]
+
+    def _shortcuts(self) -> list[tuple[str, str]]:
+        asked = self.card.get(SHORTCUTS, [])
+        lines = [(f"{one['channel']} alone", one["told"]) for one in asked if one["suspicious"]]
+        others = ", ".join(one["channel"] for one in asked if not one["suspicious"])
+        return [*lines, ("not suspicious", others)] if others else lines
 
     @property
     def suspicious(self) -> list[str]:
@@ -271,6 +280,9 @@ def _check_card(card: Mapping) -> None:
     """Refuse a card from which its networks or its own sentences could not be told."""
     if not isinstance(card.get("networks", {}), dict):
         raise ValueError(f"its networks are {card['networks']!r:.40}")
+    for one in card.get(SHORTCUTS, []):
+        if [type(one[key]) for key in ("channel", "told", "suspicious")] != [str, str, bool]:
+            raise ValueError(f"{SHORTCUTS} holds {one!r:.40}")
     for part, measured in card.get("measured", {}).items():
         for name in ("auc", "false_positive_rate"):
             _check_numbers(f"{name} of {part}", measured[name])

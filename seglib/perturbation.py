@@ -19,10 +19,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from seglib import video
+from seglib import files, video
 from seglib.errors import SeglibError
-from seglib.faces import Face
-from seglib.recipe import UNTOUCHED
+from seglib.faces import Face, check_bytes
+from seglib.recipe import PERTURBATIONS, UNTOUCHED, unknown_perturbation
 
 Seed = int | Sequence[int]
 
@@ -111,12 +111,17 @@ def pixelated(image: np.ndarray, times: int) -> np.ndarray:
 def h264(image: np.ndarray, crf: int) -> np.ndarray:
     """A picture as the only frame of an H.264 video; a whole video is `reencoded`."""
     height, width = image.shape[:2]
-    even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     with tempfile.TemporaryDirectory(prefix="seglib-") as folder:
         path = Path(folder) / "frame.mp4"
-        video.write(path, [even], crf=crf)
+        video.write(path, [even(image)], crf=crf)
         ((_, decoded),) = video.read(path, [0])
     return decoded[:height, :width].copy()
+
+
+def even(image: np.ndarray) -> np.ndarray:
+    """With its last row or column twice where a side is odd: H.264's colours want even sides."""
+    height, width = image.shape[:2]
+    return cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
 
 
 # -- ours ---------------------------------------------------------------------------------------
@@ -222,9 +227,20 @@ class Perturbation:
 
     @classmethod
     def of(cls, decision: str) -> Perturbation:
-        """As a recipe names it: ``"jpeg:3"``, or ``"none"``."""
+        """As a recipe names it: ``"jpeg:3"``, or ``"none"``.
+
+        Raises
+        ------
+        seglib.errors.UnknownName
+        """
+        if decision not in PERTURBATIONS:
+            raise unknown_perturbation(decision)
         kind, _, level = decision.partition(":")
         return cls(kind, int(level or 0))
+
+    def __post_init__(self) -> None:
+        if str(self) not in PERTURBATIONS:
+            raise unknown_perturbation(str(self))
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.level}" if self.level else UNTOUCHED
@@ -240,11 +256,16 @@ class Perturbation:
         ----------
         box : (4,) array, optional
             Of the face, for a kind that is `on_face`; without a face nothing is changed.
+
+        Raises
+        ------
+        seglib.faces.NotBytes
         """
         if self.level == 0 or self.kind == JITTER or (self.on_face and box is None):
             return image
+        check_bytes(image)
         kind = KINDS[self.kind]
-        more = [np.random.default_rng(seed)] * kind.drawn + [box] * kind.on_face
+        more = [np.random.default_rng(seed)] * kind.drawn + [np.asarray(box, float)] * kind.on_face
         return kind.change(image, self._parameter, *more)
 
     def face(self, found: Face, seed: Seed) -> Face:
@@ -267,18 +288,23 @@ class Perturbation:
     def reencoded(self, path: Path) -> Iterator[Path]:
         """The video in another compression, in a private folder that is removed afterwards.
 
-        All frames are encoded: those that a recipe samples lie too far apart to predict each other.
+        All frames are encoded: those that a recipe samples lie too far apart to predict each
+        other. Odd sides become `even`.
 
         Raises
         ------
         seglib.errors.SeglibError
-            What `video.read` says; also where a single frame is damaged.
+            What `video.length` and `video.read` say; also where a single frame is damaged.
+        seglib.files.CannotWrite
+            There is no room for it.
         """
         with tempfile.TemporaryDirectory(prefix="seglib-") as folder:
-            copy = Path(folder) / "reencoded.mp4"
-            video.write(
-                copy, _sound(video.read(path, range(video.length(path)))), crf=int(self._parameter)
-            )
+            copy, frames = Path(folder) / "reencoded.mp4", range(video.length(path))
+            sound = map(even, _sound(video.read(path, frames)))
+            try:
+                video.write(copy, sound, crf=int(self._parameter))
+            except OSError as error:
+                raise files.cannot_write(copy, error) from error
             yield copy
 
 

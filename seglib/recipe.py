@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 from seglib import __version__
-from seglib.errors import SeglibError, unknown_name
+from seglib.errors import SeglibError, UnknownName, unknown_name
 
 
 class BadDecision(SeglibError, ValueError):
@@ -33,10 +33,10 @@ KINDS = (
     "downscaling", "screenshot", "occlusion", "jitter",
 )  # fmt: skip
 LEVELS = (1, 2, 3, 4, 5)
+PERTURBATIONS = (UNTOUCHED, *(f"{kind}:{level}" for kind in KINDS for level in LEVELS))
 
 # The answers that some decisions have. Another one is refused, rather than hashed and ignored.
 CHOICES = {
-    "perturbation": (UNTOUCHED, *(f"{kind}:{level}" for kind in KINDS for level in LEVELS)),
     "face_choice": ("largest", "mask"),
     "resize": ("bicubic", "bilinear"),
     "normalisation": ("imagenet", "clip", "half"),
@@ -88,6 +88,8 @@ class Recipe:
             if getattr(self, name) not in choices:
                 raise unknown_name(name, getattr(self, name), choices)
 
+        if self.perturbation not in PERTURBATIONS:
+            raise unknown_perturbation(self.perturbation)
         share = type(self.patch_rule) in (int, float) and 0 <= self.patch_rule < 1
         if self.patch_rule not in PATCH_RULES and not share:
             raise unknown_name(
@@ -158,6 +160,12 @@ class Recipe:
             if name not in names:
                 raise unknown_name("recipe field", name, names)
         return dataclasses.replace(self, **changes)
+
+
+def unknown_perturbation(name: object) -> UnknownName:
+    """Build, not raise, the error for what is none of the `PERTURBATIONS`."""
+    known = f"each of these kinds at a level of {LEVELS[0]} to {LEVELS[-1]}, say jpeg:3"
+    return unknown_name("perturbation", name, (UNTOUCHED, *KINDS, known))
 
 
 def _digest(decisions: dict) -> str:

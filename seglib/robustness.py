@@ -20,7 +20,6 @@ from tqdm import tqdm
 from seglib import audit, demo, evaluation, extraction, media, results, scoretable
 from seglib import recipe as recipes
 from seglib.descriptors import Descriptors
-from seglib.errors import unknown_name
 from seglib.evaluation import Scores
 from seglib.extraction import Extractor
 from seglib.perturbation import KINDS
@@ -33,6 +32,8 @@ from seglib.training import SEEDS
 FORGED = ("csu", "mouth", "feathered")
 PICTURES = 2  # of each person are perturbed; all are learned from
 PARTS = audit.FORGED
+LOST = ["no_face", "unreadable", "no_part"]
+NO_FACE = ("NoFace:", "FaceTooSmall:")  # how a ledger's reasons begin
 
 
 def decision(kind: str, level: int) -> str:
@@ -55,6 +56,7 @@ def measured(
     """Scores of a kind's levels and of the same pictures untouched, as views.
 
     Views are the parts, pooled from the whole face's tokens and encoded alone, and all patches.
+    Published as ``robustness-KIND``, see `grid`.
     """
     whole = demo.sample(*FORGED, recipe)
     alone = [demo.sample(*FORGED, one).descriptors for one in _alone(recipe, parts)]
@@ -114,7 +116,7 @@ def _perturbed(recipe: Recipe, parts: Sequence[str]) -> dict[str, np.ndarray]:
     names = f"{first}-real", f"{first}-{FORGED[1]}-{FORGED[2]}"
     whole, *alone = (
         Descriptors.joined(
-            demo.kept(name, one, partial(_described, name, place), asked, (_pictures,))
+            demo.kept(name, one, partial(_described, name, place), asked, (_few, _pictures))
             for place, name in enumerate(names)
         )
         for one in asked
@@ -170,6 +172,10 @@ def grid(view: str, end: str = "value", levels: Sequence[int] = LEVELS) -> pd.Da
     Returns
     -------
     DataFrame with the index ``kind`` and a column a level
+
+    Raises
+    ------
+    seglib.scoretable.BadRecord
     """
     columns = {f"level {level}" if level else "untouched": level for level in levels}
     rows = {
@@ -205,11 +211,10 @@ def chosen(asked: Sequence[str]) -> list[str]:
     ------
     seglib.errors.UnknownName
     """
-    known = recipes.CHOICES["perturbation"][1:]
     found = {}
     for one in asked or KINDS:
-        if one not in (*known, *KINDS):
-            raise unknown_name("perturbation", one, (*KINDS, *known))
+        if one not in (*recipes.PERTURBATIONS[1:], *KINDS):
+            raise recipes.unknown_perturbation(one)
         found |= dict.fromkeys([one] if ":" in one else [decision(one, n) for n in LEVELS])
     return list(found)
 
@@ -239,25 +244,29 @@ def of_videos(
     -------
     DataFrame with the index ``perturbation``, "none" first
         auc, low, high; change, change_low, change_high: from untouched, on videos that have a
-        score in both; coverage of videos; and shares of frames: no_face, and no_part, of those
-        that have a face but no token of the probe's view.
+        score in both; items, groups, and coverage of videos; and shares of all frames: no_face;
+        unreadable, or without a mask; and no_part, with a face but no token of the probe's view.
     """
     detectors, lost = {}, {}
-    for one in tqdm((UNTOUCHED, *decisions), "perturbations", unit="perturbation"):
+    bar = tqdm((UNTOUCHED, *decisions), "perturbations", unit="perturbation")
+    for one in bar:
+        bar.set_postfix_str(one)
         chain = extractor.choosing(perturbation=one)
         extraction.extract(table, chain, root)
         store = Store(root, chain.recipe, chain.networks)
         detectors[one] = evaluation.detect(probes, store, view, table.video_uid)
-        reasons = store.ledger(table.video_uid).reason != ""
+        reason = store.ledger(table.video_uid).reason
         silent = np.isnan(detectors[one].frames[1]).any(0)
-        lost[one] = reasons.mean(), (silent & ~reasons.to_numpy()).mean()
+        faceless = reason.str.startswith(NO_FACE)
+        shares = faceless, (reason != "") & ~faceless, silent & (reason == "")
+        lost[one] = [share.mean() for share in shares]
     scores, drawn = evaluation.together(table, detectors)
     found = scores.table(UNTOUCHED)
     change = -found[["lead", "lead_high", "lead_low"]]
-    found[["change", "change_low", "change_high"]] = change.to_numpy()
-    found[["no_face", "no_part"]] = [lost[name] for name in found.index]
-    columns = ["auc", "low", "high", "change", "change_low", "change_high", "coverage"]
-    found = found[[*columns, "no_face", "no_part"]].rename_axis("perturbation")
+    found[["change", "change_low", "change_high"]] = change.to_numpy() + 0.0  # no minus zero
+    found[LOST] = [lost[name] for name in found.index]
+    columns = ["auc", "low", "high", "change", "change_low", "change_high", "items", "groups"]
+    found = found[[*columns, "coverage", *LOST]].rename_axis("perturbation")
     found.attrs["drawn"] = drawn
     return found
 
@@ -272,7 +281,7 @@ def worded(table: pd.DataFrame) -> pd.DataFrame:
             change.format(*row) for row in table[["change", "change_low", "change_high"]].to_numpy()
         ],
     }
-    shares = table[["coverage", "no_face", "no_part"]].map("{:.0%}".format)
+    shares = table[["coverage", *LOST]].map("{:.0%}".format)
     return (
         pd.DataFrame(words, index=table.index).join(shares).replace(r".*nan.*", "none", regex=True)
     )

@@ -61,7 +61,7 @@ def read(path: Path, thresholds: Mapping, ordinal: bool = False) -> Scores:
         The table cannot be read, or a row of it was changed; the row is named.
     """
     try:
-        text = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        text = pd.read_csv(files.plain(path), dtype=str, keep_default_na=False, encoding="utf-8")
         if (*text.columns[: len(FIXED)], *text.columns[-1:]) != (*FIXED, "check"):
             raise ValueError(f"its columns are {list(text.columns)}")
         for number, row in enumerate(text.itertuples(index=False), 2):

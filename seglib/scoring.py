@@ -197,8 +197,7 @@ class Scorer:
         except SeglibError as error:
             return Verdict(path, reason=_reason(error))
         except OSError as error:  # no permission, a network drive that is gone
-            found = f"{path} cannot be read: {error.strerror}. Check the file and its folder."
-            return Verdict(path, reason=_reason(video.UnreadableVideo(found)))
+            return Verdict(path, reason=_reason(video.out_of_reach(path, error)))
 
     def picture(self, image: np.ndarray, name: str = "picture") -> Verdict:
         """Score a ``(H, W, 3)`` uint8 RGB picture that is in memory."""

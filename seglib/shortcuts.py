@@ -84,8 +84,7 @@ def of(path: Path) -> dict[str, Channel]:
     except SeglibError as error:
         return dict.fromkeys(CHANNELS, error)
     except OSError as error:  # no permission, a network drive that is gone
-        found = f"{path} cannot be read: {error.strerror}. Check the file and its folder."
-        return dict.fromkeys(CHANNELS, video.UnreadableVideo(found))
+        return dict.fromkeys(CHANNELS, video.out_of_reach(path, error))
     kind = f"{found['codec']} ({found['container']})"
     lacks = {name: NoChannel(f"{kind} has no {name}") for name in CHANNELS}
     return lacks | found | {"file size": size, "frames": frames, "brightness": _brightness(looks)}
@@ -93,7 +92,7 @@ def of(path: Path) -> dict[str, Channel]:
 
 def _picture(path: Path, in_folder: bool) -> dict[str, Channel]:
     media.read_image(path)  # a header alone does not tell that the rest is damaged
-    with Image.open(path) as picture:
+    with Image.open(path, formats=media.FORMATS) as picture:
         tables = getattr(picture, "quantization", None)
         found = {"codec": picture.format, "pixel format": picture.mode} | _size(*picture.size)
     if tables:
@@ -291,7 +290,15 @@ def warning(found: pd.DataFrame) -> str:
     lines = [f"{name} alone: {told(row)}" for name, row in found[found.suspicious].iterrows()]
     if lines:
         return "\n".join([*lines, ADVICE])
-    return f"none of {found.auc.notna().sum()} side channels tells the fakes by itself"
+    measured = found[found.auc.notna()]
+    if measured.empty:
+        return "no side channel could be measured: nothing is known of shortcuts here"
+    if (groups := measured.groups.max()) < FEWEST:
+        return f"{groups:.0f} groups are too few to suspect anything; expected {FEWEST} at least"
+    return (
+        f"none of {len(measured)} side channels tells the fakes by itself (AUC {MARGIN} from one "
+        "half or more, and its interval leaves one half out)"
+    )
 
 
 def card(found: pd.DataFrame) -> list[dict]:

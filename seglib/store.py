@@ -135,7 +135,7 @@ class Store:
         Nothing where there is no whole file.
         """
         try:
-            metadata = pq.read_schema(self.path(uid)).metadata
+            metadata = pq.read_schema(files.plain(self.path(uid))).metadata
             return {key: metadata[key.encode()].decode() for key in MADE_FROM}
         except descriptors.DAMAGE:
             return {}
@@ -293,7 +293,7 @@ def _same_weights(one: object, other: Mapping) -> bool:
 
 def _header(path: Path) -> dict:
     try:
-        return {"networks": {}} | json.loads(path.read_text(encoding="utf-8"))
+        return {"networks": {}} | json.loads(files.plain(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise _mismatch(path, f"nothing that can be read ({error})", "a JSON object") from error
 

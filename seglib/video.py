@@ -127,7 +127,7 @@ def folder_frames(folder: Path) -> list[Path]:
 
 def is_file(path: str | os.PathLike) -> bool:
     """Whether it is a video file, and not a folder of frames or a picture."""
-    return not (Path(path).is_dir() or _is_picture(Path(path)))
+    return not (os.path.isdir(path) or _is_picture(Path(path)))
 
 
 def write(path: Path, images: Iterable[np.ndarray], rate: int = 25, crf: int = 23) -> None:
@@ -281,7 +281,14 @@ def _image(path: Path, index: int, frame, damaged: bool) -> np.ndarray | SeglibE
     return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90).copy()
 
 
-def too_large(path: Path, found: str, expected: str) -> VideoTooLarge:
+def out_of_reach(path: str | os.PathLike, error: OSError) -> UnreadableVideo:
+    """Build, not raise, the error for a file that the system did not let be read."""
+    return UnreadableVideo(
+        f"{path} cannot be read: {error.strerror}. Check the file and its folder."
+    )
+
+
+def too_large(path: str | os.PathLike, found: str, expected: str) -> VideoTooLarge:
     """Build, not raise, the error for a video that asks too much of a machine."""
     return VideoTooLarge(
         f"{path} has {found}; expected {expected}. Cut out or scale down what matters, and give "

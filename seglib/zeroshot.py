@@ -94,7 +94,7 @@ def _described(dataset: str, method: str, recipe: Recipe, draw: int, treated: bo
     name = f"{dataset}-{'wild' if treated else 'plain'}-{method.replace(' ', '-')}-{draw}"
     beside = [recipe.look.but(layer=layer) for layer in DEPTHS]
     ways = enlarged, _mismatched, _recoded, _swapped, pictures
-    return demo.kept(name, recipe, describe, beside, (perturbation, mismatch, *ways))
+    return demo.kept(name, recipe, describe, beside, (mismatch, *ways))
 
 
 def enlarged(path: Path, detector: Detector) -> tuple[np.ndarray, Face]:

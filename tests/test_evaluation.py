@@ -270,16 +270,16 @@ def test_probes_come_back_and_score_the_same(filled, tmp_path):
     )
     assert said["view"] == "mouth"
     assert (said["videos"], said["fakes"], said["groups"]) == (12, 8, 4)
-    evaluation.fits(said, store)
+    evaluation.fits(said, store.recipe, store.networks)
 
 
 def test_descriptors_of_another_recipe_are_refused_with_every_field(filled, tmp_path):
     store, table = filled
     card = json.loads(json.dumps(evaluation.card(table, store, "mouth", RECIPE)))
-    evaluation.fits(card, Store(tmp_path, RECIPE.but(frames=3, face_choice="mask"), NETWORKS))
+    evaluation.fits(card, RECIPE.but(frames=3, face_choice="mask"), NETWORKS)
     other = Store(tmp_path, RECIPE.but(crop_scale=1.3), NETWORKS | {"backbone": "finetuned"})
     with pytest.raises(BadProbe) as caught:
-        evaluation.fits(card, other)
+        evaluation.fits(card, other.recipe, other.networks)
     assert "crop_scale is 1.0 for the probe and 1.3 for the descriptors" in str(caught.value)
     assert "backbone" in str(caught.value)
 
@@ -289,10 +289,10 @@ def test_of_a_decision_that_a_card_does_not_know_the_default_was_taken(filled, t
     card = json.loads(json.dumps(evaluation.card(table, store, "mouth", RECIPE)))
     for decision in ("encoding", "layer", "pooling"):  # came with chapter 04
         del card["recipe"][decision]
-    evaluation.fits(card, store)
+    evaluation.fits(card, store.recipe, store.networks)
     other = Store(tmp_path, RECIPE.but(pooling="max", layer=-4), NETWORKS)
     with pytest.raises(BadProbe) as caught:
-        evaluation.fits(card, other)
+        evaluation.fits(card, other.recipe, other.networks)
     assert "pooling is 'mean' for the probe and 'max' for the descriptors" in str(caught.value)
     assert "layer is -1 for the probe and -4 for the descriptors" in str(caught.value)
     assert "encoding" not in str(caught.value)
@@ -303,7 +303,7 @@ def test_a_card_that_does_not_name_a_network_fits_none(filled):
     card = evaluation.card(table, store, "mouth", RECIPE)
     card["networks"] = {name: one for name, one in NETWORKS.items() if name != "parser"}
     with pytest.raises(BadProbe, match="parser is None for the probe and 'p' for the descriptors"):
-        evaluation.fits(card, store)
+        evaluation.fits(card, store.recipe, store.networks)
 
 
 # -- other people's scores ------------------------------------------------------------------------

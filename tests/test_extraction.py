@@ -813,6 +813,42 @@ def test_a_video_is_reencoded_once_and_as_a_whole(videos, extractor, tmp_path):
     assert store.folder.name != Store(tmp_path, plain.recipe, plain.networks).folder.name
 
 
+def test_a_folder_of_frames_that_vanishes_while_it_is_worked_on_was_perturbed_all_the_same(
+    videos, extractor, tmp_path, monkeypatch
+):
+    """Whether a file was encoded anew is decided once, and not asked of the disk again."""
+    folder, whole = tmp_path / "frames", extraction._whole
+    folder.mkdir()
+    for number, (_, image) in enumerate(video.read(videos.path[1], range(4))):
+        cv2.imwrite(str(folder / f"{number}.png"), image[..., ::-1])
+    row = {"video_uid": "f", "path": str(folder), "label": 0, "dataset": "x", "split": "test"}
+    table, chosen = manifest.from_rows([row]), extractor.choosing(perturbation="h264:5")
+    extraction.extract(table, chosen, tmp_path / "undisturbed")
+
+    def vanishing(*given):
+        found = whole(*given)
+        folder.rename(tmp_path / "gone")
+        return found
+
+    monkeypatch.setattr(extraction, "_whole", vanishing)
+    extraction.extract(table, chosen, tmp_path / "store")
+    one, other = (Store.find(tmp_path / name, chosen.recipe) for name in ("undisturbed", "store"))
+    equal(*(Descriptors.load(store.path("f")) for store in (one, other)))
+
+
+@pytest.mark.parametrize("decision", ["occlusion:5", "h264:1"])
+def test_the_face_under_the_mask_is_the_one_that_is_perturbed(crowd, extractor, tmp_path, decision):
+    fake, plain = crowd[crowd.video_uid == "fake"], extractor.choosing(face_choice="mask")
+    chosen = plain.choosing(perturbation=decision)
+    for one in (plain, chosen):
+        extraction.extract(fake, one, tmp_path)
+    stores = [Store.find(tmp_path, one.recipe) for one in (plain, chosen)]
+    untouched, found = (Descriptors.load(store.path("fake")) for store in stores)
+    described = found.reasons == ""
+    assert described[:3].any()
+    assert not np.allclose(untouched.cls[described], found.cls[described])
+
+
 # -- interrupted, killed, in company -------------------------------------------------------------
 
 RUN = """

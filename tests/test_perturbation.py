@@ -1,5 +1,8 @@
 """Perturbations are seeded, graded, exact at level 0, and what their sources say they are."""
 
+import errno
+
+import av
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +12,9 @@ from hypothesis.extra import numpy as arrays
 from skimage.data import astronaut
 
 from seglib import perturbation, recipe, video
-from seglib.faces import Face
+from seglib.errors import UnknownName
+from seglib.faces import Face, NotBytes
+from seglib.files import CannotWrite
 from seglib.perturbation import KINDS, Perturbation
 
 BOX = np.array([30.0, 20.0, 110.0, 120.0])
@@ -75,9 +80,30 @@ def distance(one, other):
 def test_a_recipe_knows_every_kind_and_level():
     assert tuple(KINDS) == recipe.KINDS
     assert {len(kind.levels) for kind in KINDS.values()} == {len(recipe.LEVELS)}
-    for decision in recipe.CHOICES["perturbation"][1:]:
+    for decision in recipe.PERTURBATIONS[1:]:
         assert str(Perturbation.of(decision)) == decision
     assert str(Perturbation.of(recipe.UNTOUCHED)) == recipe.UNTOUCHED
+
+
+@pytest.mark.parametrize("decision", ["jpg:3", "jpeg", "jpeg:6", "jpeg:-1", "none:1"])
+def test_another_name_or_level_is_refused(decision):
+    with pytest.raises(UnknownName, match="perturbation"):
+        Perturbation.of(decision)
+    with pytest.raises(UnknownName, match="a level of 1 to 5"):
+        recipe.demo().but(perturbation=decision)
+
+
+@pytest.mark.parametrize(("kind", "level"), [("jpeg", -1), ("jpeg", 6), ("jpg", 3), ("jpeg", 3.5)])
+def test_no_other_kind_or_level_can_be_made(kind, level):
+    with pytest.raises(UnknownName, match="a level of 1 to 5"):
+        Perturbation(kind, level)
+
+
+@pytest.mark.parametrize("kind", OF_PICTURES)
+def test_what_is_no_picture_in_bytes_is_refused(face, kind):
+    for wrong in (face / 255, face[..., 0], face.astype(int)):
+        with pytest.raises(NotBytes):
+            changed(wrong, kind, 2)
 
 
 def test_seven_kinds_have_the_published_parameters():
@@ -244,11 +270,42 @@ def test_a_video_is_reencoded_whole(face, tmp_path):
         assert 1 < distance(worse[index], image) < 30
 
 
-def test_a_video_that_breaks_off_is_not_reencoded_in_part(face, tmp_path):
+def test_a_video_with_a_damaged_frame_is_not_reencoded_around_it(face, tmp_path):
+    path = tmp_path / "clip.ts"
+    video.write(path, moving(face, 40), crf=10)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 400] = np.random.default_rng(1).bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(video.DamagedFrame), Perturbation("h264", 1).reencoded(path):
+        pass
+
+
+@pytest.mark.parametrize(("height", "width"), [(97, 127), (8, 1)])
+def test_odd_sides_become_even_and_nothing_is_cut(face, tmp_path, height, width):
+    path = tmp_path / "odd.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "bgr24"
+        image = np.ascontiguousarray(face[:height, :width])
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    with Perturbation("h264", 1).reencoded(path) as copy:
+        for _, found in video.read(copy, range(3)):
+            assert found.shape == perturbation.even(image).shape
+            assert distance(found[:height, :width], image) < 15
+
+
+def test_no_room_for_it_is_not_the_videos_fault(face, tmp_path, monkeypatch):
     path = tmp_path / "clip.mp4"
-    video.write(path, moving(face, 60), crf=10)
-    path.write_bytes(path.read_bytes()[:-9000])
-    with pytest.raises(video.SeglibError), Perturbation("h264", 1).reencoded(path):
+    video.write(path, moving(face), crf=10)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(video, "write", full)
+    with pytest.raises(CannotWrite, match="No space left"), Perturbation("h264", 1).reencoded(path):
         pass
 
 

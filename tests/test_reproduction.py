@@ -314,7 +314,9 @@ def test_faceforensics_from_folder_to_table(world, decisions, run, tmp_path):
     assert robust.change["none"] == 0
     assert robust.change["h264:5"] == pytest.approx(robust.auc["h264:5"] - robust.auc["none"])
     assert robust.no_face["none"] > 0  # a clip shows a cup
-    assert (robust[["coverage", "no_face", "no_part"]].stack().between(0, 1)).all()
+    shares = robust[["coverage", "no_face", "unreadable", "no_part"]]
+    assert shares.stack().between(0, 1).all()
+    assert robust.unreadable["none"] > 0  # a download that broke off
     assert "h264:5" in said
 
 

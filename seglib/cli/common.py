@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import gc
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -188,6 +189,14 @@ def loading() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def warn(path: Path, card: dict) -> None:
+    """Say of a probe what side channels told of its training, see `seglib.shortcuts`."""
+    told = [one["channel"] for one in card.get("shortcuts", []) if one["suspicious"]]
+    if told:
+        print(f"{path}: in its training {', '.join(told)} alone told the fakes; it may have "
+              "learned that instead, see `seglib card`", file=sys.stderr)  # fmt: skip
 
 
 def positive(text: str) -> int:

@@ -125,7 +125,7 @@ def _probed(path: Path, table, arguments: argparse.Namespace):
 
     probes, card, recipe = _loaded(path, arguments)
     store = Store.find(arguments.store, recipe, card["networks"])
-    evaluation.fits(card, store)
+    evaluation.fits(card, store.recipe, store.networks)
     return path.stem, evaluation.detect(probes, store, card["view"], table.video_uid)
 
 
@@ -143,6 +143,7 @@ def _loaded(path: Path, arguments: argparse.Namespace):
             f"the card of {path} lacks what an evaluation needs, or is of another version "
             f"({error}); expected view, recipe and networks. Train the probe again."
         ) from error
+    common.warn(path, card)
     return probes, card, common.changed(trained, arguments.changes)
 
 
@@ -151,7 +152,7 @@ def _robustness(table, arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from seglib import evaluation, extraction, robustness
-    from seglib.store import Store, at_most
+    from seglib.store import at_most
 
     decisions = robustness.chosen(arguments.robustness)
     if arguments.scores or not arguments.probe:
@@ -160,11 +161,16 @@ def _robustness(table, arguments: argparse.Namespace) -> int:
             "scores; expected probes alone: others' software has not seen the perturbed videos. "
             "Give --probe FILE, and --scores in a run of its own."
         )
+    if any(change.startswith("perturbation=") for change in arguments.changes):
+        raise BadDetectors(
+            "--set perturbation=... with --robustness, which tests untouched videos and several "
+            "perturbations; expected one of the two. Name those that you want behind --robustness."
+        )
     found = {}
     for path in arguments.probe:
         probes, card, recipe = _loaded(path, arguments)
         extractor = extraction.Extractor(recipe, arguments.device)
-        evaluation.fits(card, Store(arguments.store, recipe, extractor.networks))
+        evaluation.fits(card, recipe, extractor.networks)
         size = at_most(len(table) * recipe.frames, extractor.backbone.width, recipe) / 1e9
         print(f"{path.stem}: {len(table)} videos, untouched and under {len(decisions)} "
               f"perturbations; the stores take {size * (len(decisions) + 1):.1f} GB at most",
@@ -177,5 +183,6 @@ def _robustness(table, arguments: argparse.Namespace) -> int:
     print(f"\nintervals resample {drawn}; a change is that of videos with a score in both; no_face "
           "and no_part are shares of frames")  # fmt: skip
     if arguments.out:
-        pd.concat(found, names=["probe"]).to_csv(arguments.out)
+        with files.replacing(arguments.out) as part:
+            pd.concat(found, names=["probe"]).to_csv(part)
     return common.OK

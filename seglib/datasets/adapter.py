@@ -186,7 +186,10 @@ def read_text(path: Path) -> str:
         raise BadIndex(f"{path} is no file, expected text in UTF-8. Copy it there again.")
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        found = f"{path} cannot be read: {error.strerror}. Check the file and its folder."
+        raise BadIndex(found) from error
+    except UnicodeDecodeError as error:
         raise BadIndex(
             f"{path} is not text in UTF-8 ({error}). Save it as UTF-8, or download it again."
         ) from error
