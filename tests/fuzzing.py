@@ -127,9 +127,13 @@ def videos(suffix):
     """Two short clips, of different sizes."""
 
     def make(folder):
-        for number, (width, height) in enumerate(((64, 48), (48, 64))):
-            with av.open(str(folder / f"{number}.{suffix}"), "w") as container:
-                stream = container.add_stream(CODECS[suffix], rate=25)
+        codec = CODECS[suffix]
+        # So that a seed repeats its file: one thread, whole blocks, no date and no random name.
+        same = video.REPEATABLE if codec == "libx264" else {"threads": "1"}
+        for number, (width, height) in enumerate(((64, 32), (32, 64))):
+            path, exact = str(folder / f"{number}.{suffix}"), {"fflags": "+bitexact"}
+            with av.open(path, "w", options=exact) as container:
+                stream = container.add_stream(codec, rate=25, options=same)
                 stream.width, stream.height = width, height
                 stream.pix_fmt = "yuvj420p" if suffix == "mov" else "yuv420p"
                 for shade in range(10):
@@ -299,10 +303,14 @@ def probe(rng, conditioning):
     return Probe(conditioning, 0.1, rng.normal(size=6), 0.3, mean, scale, 1.2, -0.1, 0.4)
 
 
+SHORTCUTS = [{"channel": "file size", "told": "AUC 1", "suspicious": True}]
+
+
 def make_probe(folder):
     for number, conditioning in enumerate(("standardise", "none")):
         several = [probe(np.random.default_rng(seed), conditioning) for seed in range(3)]
-        card = {"view": "mouth", "networks": NETWORKS, "recipe": RECIPE.__dict__, "redrawn": 2}
+        card = {"view": "mouth", "networks": NETWORKS, "recipe": RECIPE.__dict__, "redrawn": 2,
+                "shortcuts": SHORTCUTS}  # fmt: skip
         probing.save(several, folder / f"{number}.safetensors", card)
 
 
@@ -321,7 +329,8 @@ def make_panel(folder):
     probes = {part: tuple(probe(rng, "none") for _ in range(3)) for part in panel.PARTS[:3]}
     measured = {"auc": [0.7, 0.6, 0.8], "false_positive_rate": [0.1, 0.0, 0.2]}
     card = {"networks": NETWORKS, "training": "noise", "redrawn": 2,
-            "measured": dict.fromkeys((*probes, panel.OVERALL), measured)}  # fmt: skip
+            "measured": dict.fromkeys((*probes, panel.OVERALL), measured),
+            "shortcuts": SHORTCUTS}  # fmt: skip
     references = {part: Reference(rng.normal(size=6), np.eye(6), 2.0) for part in probes}
     combination = panel.Combination(1.1, 0.2, 0.5, 1.3)
     whole = panel.Panel(RECIPE, probes, references, combination, card)
@@ -335,7 +344,7 @@ def read_panel(path):
     views = dict.fromkeys(found.views, rows)
     numbers = {**found.scores(views), "far": found.distances(views), "above": found.thresholds}
     panel.check_networks(found, NETWORKS)
-    return [str(numbers), str(found.told()), found.recipe.key]
+    return [str(numbers), str(found.told()), found.suspicious, found.recipe.key]
 
 
 # -- records ----------------------------------------------------------------------------------
@@ -390,11 +399,13 @@ def read_receipt_by_its_name(path):
 def make_backbone(folder):
     """A model of one small block, with what says how its pictures were prepared."""
     devices.let_torchvision_import()
+    import torch
     from transformers import Dinov2Config, Dinov2Model
 
     config = Dinov2Config(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, patch_size=14, image_size=28
     )
+    torch.manual_seed(0)
     Dinov2Model(config).save_pretrained(folder)
     mean, std = backbones.NORMALISATIONS["imagenet"]
     prepared = {"image_mean": list(mean), "image_std": list(std)}

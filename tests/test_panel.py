@@ -161,6 +161,8 @@ NUMBERS = {"auc": [0.5, 0.4, 0.6], "false_positive_rate": [0.1, 0.0, 0.2]}
     ("changes", "said"),
     [
         ({"views": []}, "it names no part"),
+        ({"shortcuts": None}, "not iterable"),
+        ({"shortcuts": [{"channel": 1, "told": "", "suspicious": True}]}, "shortcuts holds"),
         ({"networks": ["d"]}, "its networks are"),
         ({"measured": {"mouth": NUMBERS | {"auc": [0.5]}}}, "not a number and two ends"),
         ({"measured": {"mouth": NUMBERS | {"auc": ["0.5", 0.4, 0.6]}}}, "'0.5', not a finite"),

@@ -313,10 +313,8 @@ def test_faceforensics_from_folder_to_table(world, decisions, run, tmp_path):
     assert robust.auc["none"] == pytest.approx(found.auc["mouth"])
     assert robust.change["none"] == 0
     assert robust.change["h264:5"] == pytest.approx(robust.auc["h264:5"] - robust.auc["none"])
-    assert robust.no_face["none"] > 0  # a clip shows a cup
     shares = robust[["coverage", "no_face", "unreadable", "no_part"]]
     assert shares.stack().between(0, 1).all()
-    assert robust.unreadable["none"] > 0  # a download that broke off
     assert "h264:5" in said
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from samples import made_up
 
-from seglib import audit, demo, faces, recipe, results, robustness, trials
+from seglib import audit, demo, evaluation, faces, recipe, results, robustness, trials
 from seglib.errors import UnknownName
 from seglib.perturbation import KINDS
 from seglib.recipe import LEVELS
@@ -110,6 +110,37 @@ def test_what_is_kept_can_be_read_by_kind_and_level(world, monkeypatch, tmp_path
     assert (robustness.grid("mouth", "coverage")["level 5"] == 0.5).all()
     assert robustness.grid("nose")["level 5"].isna().all()
     assert (robustness.grid("nose", "coverage").loc["jpeg"] == [1, 1, 1, 1, 0]).all()
+
+
+def test_why_frames_of_videos_are_lost_is_told_apart(monkeypatch, tmp_path):
+    """Four videos of two frames: no face in one, one that is gone, a frame without the part."""
+    table = pd.DataFrame({"video_uid": list("abcd"), "label": [0, 1, 0, 1], "group": list("abcd")})
+    table = table.assign(method="x", target="")
+    reasons = ["", "", "", "", "NoFace: none", "FaceTooSmall: so", "MissingFile: gone", ""]
+    ledger = pd.DataFrame({"video_uid": np.repeat(list("abcd"), 2), "reason": reasons})
+    scores = np.array([[-1.0, -1.0, 2.0, np.nan, np.nan, np.nan, np.nan, 1.0]])
+    videos = np.array([[-1.0, 2.0, np.nan, 1.0]])
+
+    class Chain:
+        recipe, networks = RECIPE, {}
+
+        def choosing(self, perturbation):
+            return self
+
+    class Kept:
+        def __init__(self, *_):
+            self.ledger = lambda uids: ledger
+
+    monkeypatch.setattr(robustness, "Store", Kept)
+    monkeypatch.setattr(robustness.extraction, "extract", lambda *_: None)
+    detector = evaluation.Detector(videos, None, (ledger.video_uid.to_numpy(), scores))
+    monkeypatch.setattr(robustness.evaluation, "detect", lambda *_: detector)
+    found = robustness.of_videos(table, Chain(), tmp_path, (), "mouth", ["jpeg:1"])
+    assert found.index.tolist() == ["none", "jpeg:1"]
+    for name, share in (("no_face", 2 / 8), ("unreadable", 1 / 8), ("no_part", 1 / 8)):
+        assert found[name].tolist() == [share] * 2
+    assert found.coverage.tolist() == [0.75] * 2
+    assert "-0.000" not in robustness.worded(found).to_string()
 
 
 def test_kinds_and_levels_are_chosen_by_name():

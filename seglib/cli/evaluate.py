@@ -138,12 +138,12 @@ def _loaded(path: Path, arguments: argparse.Namespace):
     try:
         trained = Recipe(**card["recipe"])
         card["view"], card["networks"]
-    except (TypeError, KeyError) as error:
+        common.warn(path, card)
+    except (TypeError, KeyError, AttributeError) as error:
         raise probing.BadProbe(
             f"the card of {path} lacks what an evaluation needs, or is of another version "
             f"({error}); expected view, recipe and networks. Train the probe again."
         ) from error
-    common.warn(path, card)
     return probes, card, common.changed(trained, arguments.changes)
 
 
