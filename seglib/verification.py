@@ -264,7 +264,8 @@ def _quotes(project: Path, found: Mapping[str, Result], ledger: Sequence[Claim])
             today = results.standing(result.mode)
             problems.append(f"{place}: {key} is stale: found the recipe {result.recipe}; expected "
                             f"{today}, of its mode today. Run `make results`; "
-                            "what that leaves as it is, `make probes` measures.")  # fmt: skip
+                            "what that leaves as it is, `make probes` or `make robustness` "
+                            "measures.")  # fmt: skip
     return Check("quotes on pages", len(quotes), tuple(problems))
 
 
