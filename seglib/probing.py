@@ -208,8 +208,8 @@ def signed(card: dict) -> str:
 
 
 def is_changed(card: dict) -> bool:
-    """Whether a card was changed after it was written; older ones have no digest to tell."""
-    return "digest" in card and card["digest"] != files.digest(card)
+    """Whether a card was changed after it was written, or never signed."""
+    return card.get("digest") != files.digest(card)
 
 
 def load(path: Path) -> tuple[tuple[Probe, ...], dict]:

@@ -119,13 +119,12 @@ def test_a_damaged_panel_is_refused(probes, tmp_path, name, content):
 
 
 def edited(folder, **changes):
-    """An older panel, whose card has no digest, that somebody changed."""
+    """A panel that somebody changed and signed anew."""
     card = json.loads((folder / "panel.json").read_text()) | changes
-    text = json.dumps({name: value for name, value in card.items() if name != "digest"})
-    (folder / "panel.json").write_text(text)
+    (folder / "panel.json").write_text(probing.signed(card))
 
 
-def test_a_panel_that_was_edited_is_refused_and_one_without_a_digest_is_older(probes, tmp_path):
+def test_a_panel_that_was_edited_is_refused_unless_it_was_signed_anew(probes, tmp_path):
     panel.save(probes, tmp_path)
     card = json.loads((tmp_path / "panel.json").read_text())
     card["combination"]["threshold"] += 0.1

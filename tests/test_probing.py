@@ -757,22 +757,19 @@ def rewritten(path, **arrays):
 def resealed(path, **changes):
     card = json.loads(path.with_suffix(".json").read_text())
     card["sha256"] = probing.hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_suffix(".json").write_text(json.dumps(card | changes))
+    path.with_suffix(".json").write_text(probing.signed(card | changes))
 
 
 @pytest.mark.parametrize("field", ["threshold", "view", "recipe"])
-def test_a_card_that_was_edited_is_refused_and_one_without_a_digest_is_older(
-    trained, tmp_path, field
-):
+def test_a_card_that_was_edited_is_refused_and_one_without_a_digest_too(trained, tmp_path, field):
     path, given = tmp_path / "mouth.safetensors", {"view": "mouth", "recipe": {"frames": 32}}
     probing.save(trained["none"], path, given)
     card = json.loads(path.with_suffix(".json").read_text())
-    older = {name: value for name, value in card.items() if name != "digest"}
-    path.with_suffix(".json").write_text(json.dumps(older))
-    assert probing.load(path)[1] == older
-    path.with_suffix(".json").write_text(json.dumps(card | {field: [0.5, 0.5]}))
-    with pytest.raises(BadProbe, match="was changed after it was written"):
-        probing.load(path)
+    unsigned = {name: value for name, value in card.items() if name != "digest"}
+    for changed in (unsigned, card | {field: [0.5, 0.5]}, unsigned | {field: [0.5, 0.5]}):
+        path.with_suffix(".json").write_text(json.dumps(changed))
+        with pytest.raises(BadProbe, match="was changed after it was written"):
+            probing.load(path)
 
 
 def test_a_pipe_beside_a_probe_is_not_waited_for(trained, tmp_path):
