@@ -324,7 +324,7 @@ def show_matrix(
     figure.update_layout(
         title=title,
         yaxis={"title": rows, "autorange": "reversed"},
-        height=120 + max(55 * 3, 34 * len(auc)),
+        height=230 + 27 * len(auc),
     )
     words = "; ".join(
         f"{row}, {column}: {auc.loc[row, column]:.3f}, interval "

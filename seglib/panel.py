@@ -112,8 +112,8 @@ class Panel:
 
     @property
     def suspicious(self) -> list[str]:
-        """Side channels that told the training's fakes by themselves, see `seglib.shortcuts`."""
-        return [one["channel"] for one in self.card.get(SHORTCUTS, []) if one["suspicious"]]
+        """Side channels that told the training's fakes by themselves."""
+        return suspicious(self.card)
 
     def described(self, several: Sequence[Descriptors]) -> dict[str, np.ndarray]:
         """Each part's descriptors ``(N, W)``, of those made under `recipes`."""
@@ -146,6 +146,11 @@ def together(parts: Sequence[np.ndarray]) -> np.ndarray:
     speak = ~np.isnan(stacked)
     mean = np.where(speak, stacked, 0).sum(0) / speak.sum(0).clip(1)
     return np.where(speak.mean(0) > QUORUM, mean, np.nan)
+
+
+def suspicious(card: Mapping) -> list[str]:
+    """Side channels that told the fakes of a probe's training, see `seglib.shortcuts`."""
+    return [one["channel"] for one in card.get(SHORTCUTS, []) if one["suspicious"]]
 
 
 def check_networks(panel: Panel, networks: Mapping) -> None:
@@ -231,7 +236,7 @@ def _from_folder(folder: Path) -> Panel:
         if probing.is_changed(card):
             raise ValueError(f"{CARD} was changed after it was written: its digest is another")
         content = files.plain(folder / REFERENCES).read_bytes()
-        if "sha256" in card and card["sha256"] != hashlib.sha256(content).hexdigest():
+        if card["sha256"] != hashlib.sha256(content).hexdigest():
             raise ValueError(f"{CARD} belongs to other references: their sha256 differs")
         arrays = tensors.load(content)
         loaded = {one: probing.load(folder / f"{one}.safetensors") for one in card["views"]}

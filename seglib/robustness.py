@@ -36,11 +36,6 @@ LOST = ["no_face", "unreadable", "no_part"]
 NO_FACE = ("NoFace:", "FaceTooSmall:")  # how a ledger's reasons begin
 
 
-def decision(kind: str, level: int) -> str:
-    """How a recipe names it: ``"jpeg:3"``; level 0 is ``"none"``."""
-    return f"{kind}:{level}" if level else UNTOUCHED
-
-
 def level_name(view: str, level: int) -> str:
     """How a view is called at a level: ``"mouth"``, ``"mouth, level 3"``."""
     return f"{view}, level {level}" if level else view
@@ -61,7 +56,7 @@ def measured(
     whole = demo.sample(*FORGED, recipe)
     alone = [demo.sample(*FORGED, one).descriptors for one in _alone(recipe, parts)]
     views = _views(whole.descriptors, alone, parts)
-    several = [_perturbed(recipe.but(perturbation=decision(kind, n)), parts) for n in levels]
+    several = [_perturbed(recipe.but(perturbation=f"{kind}:{n}"), parts) for n in levels]
     case = audit.Case(
         f"{whole.name}: {kind}",
         whole.labels,
@@ -215,7 +210,7 @@ def chosen(asked: Sequence[str]) -> list[str]:
     for one in asked or KINDS:
         if one not in (*recipes.PERTURBATIONS[1:], *KINDS):
             raise recipes.unknown_perturbation(one)
-        found |= dict.fromkeys([one] if ":" in one else [decision(one, n) for n in LEVELS])
+        found |= dict.fromkeys([one] if ":" in one else [f"{one}:{n}" for n in LEVELS])
     return list(found)
 
 

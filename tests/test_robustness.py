@@ -155,7 +155,6 @@ def test_kinds_and_levels_are_chosen_by_name():
 
 
 def test_views_of_one_kind_can_stand_in_keys():
-    assert robustness.decision("jpeg", 0) == "none"
     assert robustness.level_name(audit.view_name("eyes", "isolated"), 2) == "isolated eyes, level 2"
 
 

@@ -191,9 +191,8 @@ def loading() -> Iterator[None]:
         gc.enable()
 
 
-def warn(path: Path, card: dict) -> None:
-    """Say of a probe what side channels told of its training, see `seglib.shortcuts`."""
-    told = [one["channel"] for one in card.get("shortcuts", []) if one["suspicious"]]
+def warn(path: Path, told: list[str]) -> None:
+    """Say which side channels told the fakes of a probe's training, see `panel.suspicious`."""
     if told:
         print(f"{path}: in its training {', '.join(told)} alone told the fakes; it may have "
               "learned that instead, see `seglib card`", file=sys.stderr)  # fmt: skip

@@ -131,14 +131,14 @@ def _probed(path: Path, table, arguments: argparse.Namespace):
 
 def _loaded(path: Path, arguments: argparse.Namespace):
     """The probes of one file, their card, and the recipe to describe videos by."""
-    from seglib import probing
+    from seglib import panel, probing
     from seglib.recipe import Recipe
 
     probes, card = probing.load(path)
     try:
         trained = Recipe(**card["recipe"])
         card["view"], card["networks"]
-        common.warn(path, card)
+        common.warn(path, panel.suspicious(card))
     except (TypeError, KeyError, AttributeError) as error:
         raise probing.BadProbe(
             f"the card of {path} lacks what an evaluation needs, or is of another version "
@@ -166,10 +166,13 @@ def _robustness(table, arguments: argparse.Namespace) -> int:
             "--set perturbation=... with --robustness, which tests untouched videos and several "
             "perturbations; expected one of the two. Name those that you want behind --robustness."
         )
-    found = {}
+    found, networks = {}, {}
     for path in arguments.probe:
         probes, card, recipe = _loaded(path, arguments)
-        extractor = extraction.Extractor(recipe, arguments.device)
+        key = recipe.descriptor_key  # probes of several parts share networks, and their stores
+        if key not in networks:
+            networks[key] = extraction.Extractor(recipe, arguments.device)
+        extractor = networks[key]
         evaluation.fits(card, recipe, extractor.networks)
         size = at_most(len(table) * recipe.frames, extractor.backbone.width, recipe) / 1e9
         print(f"{path.stem}: {len(table)} videos, untouched and under {len(decisions)} "
@@ -180,8 +183,8 @@ def _robustness(table, arguments: argparse.Namespace) -> int:
             found[path.stem] = robustness.of_videos(*case)
         print(f"\n{path.stem}\n{robustness.worded(found[path.stem]).to_string()}")
     drawn = next(iter(found.values())).attrs["drawn"]
-    print(f"\nintervals resample {drawn}; a change is that of videos with a score in both; no_face "
-          "and no_part are shares of frames")  # fmt: skip
+    print(f"\nintervals resample {drawn}; a change is that of videos with a score in both; "
+          "no_face, unreadable and no_part are shares of frames")  # fmt: skip
     if arguments.out:
         with files.replacing(arguments.out) as part:
             pd.concat(found, names=["probe"]).to_csv(part)

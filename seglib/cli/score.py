@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         probes = panel.load(arguments.probe or scoring.OWN)
         paths = scoring.found(arguments.paths)
-        common.warn(arguments.probe or scoring.OWN, probes.card)
+        common.warn(arguments.probe or scoring.OWN, probes.suspicious)
         scorer = scoring.Scorer(probes, arguments.device, arguments.frames or scoring.FRAMES)
     verdicts, interrupted = [], False
     try:
