@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from seglib.errors import SeglibError
@@ -39,6 +40,18 @@ def dtype(device: str) -> torch.dtype:
     """
     native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float32
+
+
+def sent(array: np.ndarray, device: str) -> torch.Tensor:
+    """An array as a tensor on the device.
+
+    A GPU copies it while the program goes on, for which its pages must not move. On a CPU the
+    tensor is the array.
+    """
+    tensor = torch.from_numpy(array)
+    if not device.startswith("cuda"):
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @cache

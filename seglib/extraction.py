@@ -185,7 +185,7 @@ class Extractor:
         ]
         reasons = np.full(len(crops), "")
         described = [  # a copy of CLS: a view would hold all tokens of the batch in memory
-            Descriptors(*columns, tokens.cls.numpy().copy(), sure, reasons, Layout.of(recipe))
+            Descriptors(*columns, tokens.cls.cpu().numpy().copy(), sure, reasons, Layout.of(recipe))
             for recipe, (tokens, *columns) in zip(recipes, found, strict=True)
         ]
         patches = [tokens.patches for tokens, *_ in found]
@@ -259,7 +259,7 @@ class Extractor:
             for i, (place, row) in enumerate(zip(places, rows, strict=True)):
                 found.rows[place] = row
                 if tokens:
-                    found.grids[found.index[place]] = seen.labels[i], seen.patches[0][i].numpy()
+                    found.grids[found.index[place]] = seen.labels[i], seen.patches[0][i].cpu().numpy()
 
         for index, seen, face, crop in _ahead(self._crops(frames, masks, stream), self.batch):
             found.index.append(index)

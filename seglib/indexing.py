@@ -7,8 +7,11 @@ most of it; the tokens of one part are kept and averaged; everything else is thr
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
+from torch.nn import functional
 
 from seglib.errors import SeglibError, unknown_name
 from seglib.recipe import CHOICES, PATCH_RULES
@@ -49,7 +52,10 @@ def label_counts(label_maps: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
             f"{len(LABELS) - 1}. Map the parser's own labels by name, see seglib.regions."
         )
     patches = label_maps.reshape(batch, rows, height // rows, columns, width // columns)
-    return np.stack([(patches == i).sum(axis=(2, 4)) for i in range(len(LABELS))], axis=-1)
+    # A number for each pair of patch and label, so that one count of numbers counts all pairs.
+    first = np.arange(batch * rows * columns).reshape(batch, rows, 1, columns, 1) * len(LABELS)
+    counts = np.bincount((first + patches).ravel(), minlength=first.size * len(LABELS))
+    return counts.reshape(batch, rows, columns, len(LABELS))
 
 
 def patch_labels(label_maps: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -128,12 +134,14 @@ def partial_pools(
     """What any union of disjoint sets of patches can be pooled from, for K sets of each crop.
 
     For the mean that is the sum of tokens; for the maximum it is itself; for mean and deviation
-    the sums of tokens and of their squares. One matrix product a batch: members against tokens.
+    the sums of tokens and of their squares. All sets of a batch are summed in one call, which reads
+    each token once: what multiplying by the sets as ones and zeros would give, without the zeros.
 
     Parameters
     ----------
     patches : (B, gh, gw, D)
-        Tokens that belong to no set are not looked at, and may be NaN.
+        On any device, where they are pooled. Tokens that belong to no set are not looked at, and
+        may be NaN.
     members : (B, K, gh, gw) bool
 
     Returns
@@ -149,21 +157,22 @@ def partial_pools(
             f"{members.shape}; expected the same batch and grid. Cut the label map by the grid of "
             "these tokens."
         )
-    inside = torch.from_numpy(members).flatten(2)
-    tokens = torch.where(inside.any(1)[..., None], patches.float().flatten(1, 2), 0)
-    counts = inside.sum(-1)
-    if pooling == "max":
-        found = np.full((*counts.shape, tokens.shape[-1]), np.nan, np.float32)
-        crop, _, place = members.reshape(*counts.shape, -1).nonzero()
-        some = counts.numpy() > 0
-        filled = counts.numpy()[some]
-        if len(filled):  # tokens stand set by set: each begins where those before it end
-            starts = filled.cumsum() - filled
-            found[some] = np.maximum.reduceat(tokens.numpy()[crop, place], starts)
-        return found, counts.numpy()
+    tokens, counts = patches.float().flatten(0, 2), members.sum((2, 3))
     if pooling == "mean+std":
         tokens = torch.cat([tokens, tokens**2], -1)
-    return (inside.float() @ tokens).numpy(), counts.numpy()
+    sets, places = members.shape[1], math.prod(members.shape[2:])
+    inside = np.flatnonzero(members)  # set by set: each begins where those before it end
+    which = inside // (sets * places) * places + inside % places
+    starts = counts.ravel().cumsum() - counts.ravel()
+    if pooling == "max":
+        pools = np.full((counts.size, tokens.shape[1]), np.nan, np.float32)
+        if len(which):
+            some = counts.ravel() > 0
+            pools[some] = np.maximum.reduceat(tokens.cpu().numpy()[which], starts[some])
+    else:
+        bags = [torch.from_numpy(one).to(tokens.device) for one in (which, starts)]
+        pools = functional.embedding_bag(bags[0], tokens, bags[1], mode="sum").cpu().numpy()
+    return pools.reshape(*counts.shape, -1), counts
 
 
 def combined(

@@ -128,7 +128,7 @@ def look(image: np.ndarray, models: Models, chain: Extractor) -> dict[tuple, Vie
         pooled, _ = indexing.pool(patches, kept)
         for place, (part, rule) in enumerate(choices):
             probe, row = models[part, encoding], pooled[place : place + 1]
-            shares = _shares(probe, patches[place].numpy(), kept[place])
+            shares = _shares(probe, patches[place].cpu().numpy(), kept[place])
             score = probing.score(probe, row).item()
             seen[part, rule, encoding] = View(shares, labels, score, score > probe.threshold)
     return seen

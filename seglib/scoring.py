@@ -285,7 +285,7 @@ class Scorer:
             at = 0 if len(look.patches) == 1 else at  # one look for all parts, or one for each
             sets = look.descriptors[at].layout.of_part(part)
             kept = look.members[at][i, sets].any(0)
-            patches = look.patches[at][i].numpy()
+            patches = look.patches[at][i].cpu().numpy()
             shares[part] = localisation.token_shares(probes[0], patches, kept)
         return shares
 
