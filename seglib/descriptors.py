@@ -259,9 +259,12 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file; whole or not at all, also when killed midway.
 
     Each page carries a check sum: a bit that turns on the disk must not become another score.
+    Measured numbers hardly repeat and are not searched by value: dictionaries and statistics of
+    them would make a file half as large again, and several times slower to write.
     """
+    lean = {"use_dictionary": False, "write_statistics": False}
     with files.replacing(path) as part:
-        pq.write_table(table, part, compression="zstd", write_page_checksum=True)
+        pq.write_table(table, part, compression="zstd", write_page_checksum=True, **lean)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -157,12 +157,13 @@ def partial_pools(
             f"{members.shape}; expected the same batch and grid. Cut the label map by the grid of "
             "these tokens."
         )
-    tokens, counts = patches.float().flatten(0, 2), members.sum((2, 3))
+    patches = patches.float()
     if pooling == "mean+std":
-        tokens = torch.cat([tokens, tokens**2], -1)
-    sets, places = members.shape[1], math.prod(members.shape[2:])
+        patches = torch.cat([patches, patches**2], -1)
+    tokens, apart = _rows(patches)
+    counts, sets, places = members.sum((2, 3)), members.shape[1], math.prod(members.shape[2:])
     inside = np.flatnonzero(members)  # set by set: each begins where those before it end
-    which = inside // (sets * places) * places + inside % places
+    which = inside // (sets * places) * apart + inside % places
     starts = counts.ravel().cumsum() - counts.ravel()
     if pooling == "max":
         pools = np.full((counts.size, tokens.shape[1]), np.nan, np.float32)
@@ -172,7 +173,21 @@ def partial_pools(
     else:
         bags = [torch.from_numpy(one).to(tokens.device) for one in (which, starts)]
         pools = functional.embedding_bag(bags[0], tokens, bags[1], mode="sum").cpu().numpy()
-    return pools.reshape(*counts.shape, -1), counts
+    return pools.reshape(*counts.shape, tokens.shape[1]), counts
+
+
+def _rows(patches: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Tokens as rows ``(R, D)``, and how many rows lie from one crop's first to the next one's.
+
+    What an encoder gives is a view: between the patches of two crops stand CLS and registers.
+    Leaving them there saves a copy of all tokens, which would take longer than summing them.
+    """
+    batch, *grid, width = patches.shape
+    apart, rest = divmod(patches.stride(0), width)
+    if rest or not patches[:1].is_contiguous():
+        return patches.flatten(0, 2), math.prod(grid)
+    rows = max(batch - 1, 0) * apart + math.prod(grid) * min(batch, 1)
+    return patches.as_strided((rows, width), (width, 1)), apart
 
 
 def combined(

@@ -279,6 +279,37 @@ def test_a_nan_inside_a_set_is_not_swallowed(pooling):
     assert np.isfinite(both[0, [0, 2]]).all()
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda tokens: tokens[:, 5:].unflatten(1, (4, 4)),  # behind CLS and registers
+        lambda tokens: tokens[:1, :16].unflatten(1, (4, 4)).expand(3, -1, -1, -1),
+        lambda tokens: tokens[:, :20].unflatten(1, (4, 5))[:, :, 1:],
+        lambda tokens: tokens[:, :16].unflatten(1, (4, 4))[..., 1:],
+        lambda tokens: tokens[:, 5:].unflatten(1, (4, 4)).transpose(1, 2),
+        lambda tokens: tokens[:0, 5:].unflatten(1, (4, 4)),
+    ],
+    ids=["behind specials", "one crop for all", "fewer columns", "narrower", "turned", "none"],
+)
+def test_a_view_is_pooled_like_its_copy(view, pooling):
+    rng = np.random.default_rng(0)
+    tokens = view(torch.from_numpy(rng.normal(size=(3, 21, 6)).astype(np.float32)))
+    members = rng.random((len(tokens), 2, 4, 4)) < 0.5
+    found = indexing.partial_pools(tokens, members, pooling)
+    expected = indexing.partial_pools(tokens.clone().contiguous(), members, pooling)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    width = tokens.shape[-1] * (2 if pooling == "mean+std" else 1)
+    assert found[0].shape == (len(tokens), 2, width)
+
+
+def test_half_precision_tokens_are_squared_in_full():
+    token = torch.full((1, 1, 1, 1), 1.0078125, dtype=torch.bfloat16)  # its square is none
+    pools, _ = indexing.partial_pools(token, np.ones((1, 1, 1, 1), bool), "mean+std")
+    assert pools[0, 0].tolist() == [1.0078125, 1.0078125**2]
+
+
 def test_half_precision_tokens_are_counted_and_summed_in_full():
     tokens = torch.ones(1, 28, 28, 2, dtype=torch.bfloat16)  # 784 is no bfloat16 number
     sums, counts = indexing.partial_pools(tokens, np.ones((1, 1, 28, 28), bool))
