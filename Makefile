@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help book test results verify probes robustness exercises lab lint clean retarget constraints
-.PHONY: audit assets
+.PHONY: audit assets benchmarks
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ probes: assets ## train the demo's own probes anew, and measure what that traini
 
 robustness: assets ## measure every perturbation of chapter 07 anew; takes about an hour
 	@$(PY) -c "from seglib import robustness; robustness.publish()"
+	@$(TOOK)
+
+benchmarks: assets ## measure anew what the page of costs quotes; about an hour, on an idle machine
+	@$(PY) -m benchmarks $(ARGS)
 	@$(TOOK)
 
 exercises: $(STAMP) ## derive exercises and sabotaged chapters from what is right

@@ -10,19 +10,17 @@ downloaded.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from seglib import __version__, assets, backbones, devices, faces, indexing, media, parsing
+from benchmarks.measuring import Row, options, report
+from seglib import assets, backbones, devices, faces, indexing, media, parsing
 from seglib.backbones import Encoder
 from seglib.faces import Crop
 
@@ -36,38 +34,25 @@ CASES = {
     "DINOv3 ViT-L/16 at 448": ("dinov3-l", 448, 2, ("mouth",), 1),
 }
 EXAMPLES = """\
-examples:
-  python benchmarks/isolated_encoding.py
-  python benchmarks/isolated_encoding.py --pairs 1 --only "DINOv2 ViT-S/14 at 224"
-  python benchmarks/isolated_encoding.py --json benchmarks/isolated_encoding.json
+  python -m benchmarks.isolated_encoding
+  python -m benchmarks.isolated_encoding --pairs 1 --only "DINOv2 ViT-S/14 at 224"
+  python -m benchmarks.isolated_encoding --json benchmarks/isolated_encoding.json
 """
 
 
 def main() -> None:
     """Measure, print, and write what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, EXAMPLES)
     parser.add_argument("--only", choices=CASES, help="one of the cases (default: all)")
     parser.add_argument("--pairs", type=int, help="pairs of timings (default: 5; of ViT-L one)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = {
-        "seglib": __version__,
-        "torch": torch.__version__,
-        "device": DEVICE,
-        "threads": torch.get_num_threads(),
-        "cases": {},
-    }
+    rows = []
     for case in [arguments.only] if arguments.only else CASES:
         name, side, batch, parts, pairs = CASES[case]
-        found["cases"][case] = measure(
-            case, build(name), portraits(side, batch), parts, arguments.pairs or pairs
-        )
-    print(json.dumps(found, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        crops = portraits(side, batch)
+        rows += measure(case, build(name), crops, parts, arguments.pairs or pairs)
+    report(rows, arguments.json)
 
 
 def build(name: str) -> Encoder:
@@ -96,38 +81,33 @@ def portraits(side: int, count: int) -> list[Crop]:
 
 def measure(
     case: str, encoder: Encoder, crops: list[Crop], parts: Sequence[str], pairs: int
-) -> dict:
-    """Contextual over isolated, as a ratio of seconds, and the padding, for each part."""
+) -> list[Row]:
+    """Seconds of each part under each encoding, in units of the contextual ones; the padding."""
     maps, grid = parsing.load("mesh")(crops), encoder.grid(crops)
     kept = {part: indexing.keep(maps, grid, part) for part in parts}
-    whole, ratios = [], {(part, name): [] for part in parts for name in ENCODINGS}
-    rounds = tqdm(range(-1, pairs), case, unit="round")  # the first one warms up
-    for number in rounds:
+    took, ratios = {}, {}
+    for number in tqdm(range(-1, pairs), case, unit="round"):  # the first one warms up
         for part in parts:
             contextual = seconds(partial(encoder, crops))
-            whole += [contextual] * (number >= 0)
             for name, specials in ENCODINGS.items():
                 alone = seconds(partial(encoder.isolated, crops, kept[part], specials))
-                ratios[part, name] += [contextual / alone] * (number >= 0)
-    return {
-        "crops": len(crops),
-        "patches": int(np.prod(grid)),
-        "seconds a crop, contextual, median": statistics.median(whole) / len(crops),
-        "parts": {
-            part: {
-                "patches, mean": float(kept[part].sum() / len(crops)),
-                **{
-                    name: {
-                        "times faster, median": statistics.median(ratios[part, name]),
-                        "times faster, each": ratios[part, name],
-                        "padding": padding(encoder, crops, kept[part], specials),
-                    }
-                    for name, specials in ENCODINGS.items()
-                },
-            }
-            for part in parts
-        },
-    }
+                if number >= 0:
+                    took.setdefault((part, name), []).append(alone)
+                    ratios.setdefault((part, name), []).append(alone / contextual)
+    rows, key = [], case.lower().replace(" ", "-").replace("/", "-")
+    for (part, name), each in took.items():
+        share = kept[part].sum() / kept[part].size
+        floors = {
+            "contextual": statistics.median(ratios[part, name]),
+            "the share of patches": statistics.median(ratios[part, name]) / share,
+        }
+        value = 1e3 * statistics.median(each) / len(crops)
+        rows.append(Row(f"{key}-{part}-{name}", f"{case}, {part}, {name}", value, "ms a crop",
+                        floors))  # fmt: skip
+        wasted = padding(encoder, crops, kept[part], ENCODINGS[name])
+        rows.append(Row(f"{key}-{part}-{name}-padding", f"{case}, {part}, {name}: padding",
+                        100 * wasted, "% of the tokens"))  # fmt: skip
+    return rows
 
 
 def seconds(encode: Callable) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import numpy as np
 import torch
 
 from seglib.errors import SeglibError
+
+BATCH = 8  # crops, on a CPU
+BATCH_AT_MOST = 32  # on a GPU: a video has hardly more frames, and a large encoder is busy
+TRIED = 2  # crops of a trial
 
 
 class NoDevice(SeglibError, ValueError):
@@ -40,6 +45,33 @@ def dtype(device: str) -> torch.dtype:
     """
     native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if native else torch.float32
+
+
+def batch(device: str, trial: Callable[[int], object]) -> int:
+    """How many crops should travel through the networks together.
+
+    On a CPU more than a few are no faster. A GPU gets as many as half of its free memory bears,
+    by what a trial takes: a large encoder on a small card would else run out of it.
+
+    Parameters
+    ----------
+    trial : callable
+        Sends so many crops through.
+    """
+    if not device.startswith("cuda"):
+        return BATCH
+    trial(1)  # what is set up once should not count
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    trial(TRIED)
+    a_crop = (torch.cuda.max_memory_allocated(device) - before) / TRIED
+    return fitting(torch.cuda.mem_get_info(device)[0] / 2, a_crop)
+
+
+def fitting(room: float, a_crop: float) -> int:
+    """The largest power of two of crops of so many bytes that fit, from 1 to `BATCH_AT_MOST`."""
+    many = max(int(room / max(a_crop, 1)), 1)
+    return min(2 ** (many.bit_length() - 1), BATCH_AT_MOST)
 
 
 def sent(array: np.ndarray, device: str) -> torch.Tensor:

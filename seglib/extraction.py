@@ -33,7 +33,6 @@ from seglib.perturbation import Perturbation
 from seglib.recipe import OF_TOKENS, UNTOUCHED, Recipe
 from seglib.store import Store
 
-BATCH = {"cpu": 8, "cuda": 32}  # crops that travel through the networks together
 AHEAD = 2  # videos that are decoded while the networks work on another
 MASKED = 127  # a mask's pixels are brighter: compressed, they are neither black nor white
 MAX_HELD = 1_200_000_000  # bytes of one video's frames, all in memory: 32 of 4K take two thirds
@@ -98,11 +97,11 @@ class Extractor:
 
     def __init__(self, recipe: Recipe, device: str | None = None) -> None:
         self.recipe, self.device = recipe, devices.choose(device)
-        self.batch = BATCH[self.device.partition(":")[0]]
         self.detector = faces.load(recipe.detector, self.device)
         self.parser = parsing.load(recipe.parser, self.device)
         seen = Preprocessing(recipe.input_size, recipe.resize, recipe.normalisation)
         self.backbone = backbones.load(recipe.backbone, self.device, seen)
+        self.batch = devices.batch(self.device, self._trial)
 
     @property
     def networks(self) -> dict:
@@ -259,7 +258,8 @@ class Extractor:
             for i, (place, row) in enumerate(zip(places, rows, strict=True)):
                 found.rows[place] = row
                 if tokens:
-                    found.grids[found.index[place]] = seen.labels[i], seen.patches[0][i].cpu().numpy()
+                    grid = seen.patches[0][i].cpu().numpy()
+                    found.grids[found.index[place]] = seen.labels[i], grid
 
         for index, seen, face, crop in _ahead(self._crops(frames, masks, stream), self.batch):
             found.index.append(index)
@@ -372,6 +372,13 @@ class Extractor:
             return whole[recipe.layer]
         bare = recipe.encoding == "isolated-bare"
         return self.backbone.isolated(crops, members.any(1), not bare, recipe.layer)
+
+    def _trial(self, count: int) -> None:
+        """Encode so many black crops."""
+        side = self.recipe.crop_size
+        black = np.zeros((side, side, 3), np.uint8)
+        (whole,) = faces.load("whole")(black)
+        self.backbone([faces.crop(black, whole, side, 1.0)] * count)
 
     def _missing(self, reasons: Sequence[str], recipes: Sequence[Recipe]) -> list[Descriptors]:
         width = self.backbone.width

@@ -5,6 +5,7 @@ import importlib.util
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,3 +74,21 @@ def test_a_library_that_loads_is_left_alone(tmp_path, monkeypatch):
 def test_no_torchvision_is_no_trouble(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert devices.let_torchvision_import.__wrapped__() is None
+
+
+def test_a_cpu_gets_a_small_batch_and_no_trial():
+    assert devices.batch("cpu", pytest.fail) == devices.BATCH
+
+
+@pytest.mark.parametrize(
+    ("room", "a_crop", "expected"),
+    [(100, 10, 8), (80, 10, 8), (79, 10, 4), (10, 10, 1), (9, 10, 1), (1e12, 10, 32), (5, 0, 4)],
+)
+def test_as_many_crops_as_fit_travel_together(room, a_crop, expected):
+    assert devices.fitting(room, a_crop) == expected
+
+
+def test_on_a_cpu_a_tensor_is_the_array_itself():
+    array = np.zeros((2, 3), np.uint8)
+    devices.sent(array, "cpu")[0, 0] = 7
+    assert array[0, 0] == 7

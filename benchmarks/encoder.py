@@ -1,0 +1,124 @@
+"""The encoder's forward pass, against the ceiling that matrix products set on the same device.
+
+Operations are counted, so that a rate says which share of the machine is used, whichever it is;
+the ceiling is one large matrix product of the same precision. DINOv3 and FaRL's image encoder
+have random weights: speed does not depend on them, and none need be downloaded. On a GPU all is
+measured in bfloat16 where it computes in it, as it is and compiled, with the peak of its memory;
+on a CPU compiling is left out unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import statistics
+from functools import partial
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measuring import Row, options, ratio, report, turns
+from seglib import backbones, devices, faces
+from seglib.backbones import Encoder, Preprocessing
+from seglib.faces import Crop
+
+CASES = {  # what, pixels a side, crops a batch on a CPU and on a GPU
+    "demo": ("DINOv2 ViT-S/14", 280, 8, 256),
+    "paper": ("DINOv3 ViT-L/16", 448, 2, 32),
+    "parser": ("FaRL's ViT-B/16, without its head", 448, 2, 32),
+}
+MOUTH = 0.05  # of the patches, about what a mouth has
+MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the ceiling's product
+EXAMPLES = """\
+  python -m benchmarks.encoder
+  python -m benchmarks.encoder --only demo --rounds 3 --compile
+  python -m benchmarks.encoder --json benchmarks/encoder_gpu.json   # on a machine with a GPU
+"""
+
+
+def main() -> None:
+    """Measure, print, and write what was asked for."""
+    parser = options(__doc__, EXAMPLES)
+    parser.add_argument("--only", choices=CASES, help="one of the encoders (default: all)")
+    parser.add_argument("--rounds", type=int, default=5, help="timings of each (default: 5)")
+    parser.add_argument("--compile", action="store_true", help="also compiled, on a CPU too")
+    arguments = parser.parse_args()
+    names = [arguments.only] if arguments.only else list(CASES)
+    rows = [row for name in names for row in measure(name, arguments.rounds, arguments.compile)]
+    report(rows, arguments.json, precision=str(devices.dtype(devices.choose())))
+
+
+def build(name: str) -> Encoder:
+    """One of the encoders; DINOv3 and FaRL's with random weights."""
+    if name == "demo":
+        return backbones.load("dinov2-s", preprocessing=Preprocessing(CASES[name][1]))
+    devices.let_torchvision_import()
+    from transformers import CLIPVisionConfig, CLIPVisionModel, DINOv3ViTConfig, DINOv3ViTModel
+
+    if name == "paper":
+        shape = DINOv3ViTConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
+                                num_attention_heads=16, num_register_tokens=4)  # fmt: skip
+        return Encoder(DINOv3ViTModel(shape))
+    shape = CLIPVisionConfig(patch_size=16, image_size=448)
+    return Encoder(CLIPVisionModel(shape), preprocessing=Preprocessing(normalisation="clip"))
+
+
+def measure(name: str, rounds: int, compiling: bool) -> list[Row]:
+    """Operations and frames a second of one encoder."""
+    encoder = build(name)
+    what, side, *sizes = CASES[name]
+    gpu = encoder.device.startswith("cuda")
+    crops = noise(side, sizes[gpu])
+    pixels = encoder.pixels(crops)
+    kept = np.zeros((len(crops), *encoder.grid(crops)), bool)
+    kept[:, : round(MOUTH * kept[0].size / kept.shape[2])] = True
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        encoder.hidden(pixels)
+    operations = counter.get_total_flops() / len(crops)
+    product, operations_of_it = ceiling(encoder)
+    calls = {"ceiling": product, "contextual": partial(done, encoder.hidden, pixels)}
+    if encoder._kind.blocks:
+        calls["isolated"] = partial(done, encoder.isolated, crops, kept)
+    seconds = turns(calls, rounds, what)
+    if compiling or gpu:
+        encoder.model.compile()
+        again = {"ceiling": product, "compiled": calls["contextual"]}
+        seconds["compiled"] = turns(again, rounds, f"{what}, compiled")["compiled"]
+    rows = [Row(f"operations-{name}", f"{what} at {side}", operations / 1e9, "GFLOP a crop")]
+    for way in [one for one in seconds if one != "ceiling"]:
+        rate = len(crops) / statistics.median(seconds[way])
+        floors = {"contextual": ratio(seconds[way], seconds["contextual"])}
+        if way != "isolated":
+            floors = {"the matrix product's rate": rate * operations
+                      / (operations_of_it / statistics.median(seconds["ceiling"]))}  # fmt: skip
+        rows.append(Row(f"{way}-{name}", f"{what} at {side}, {way}", rate, "crops a second",
+                        floors))  # fmt: skip
+    if gpu:
+        memory = torch.cuda.max_memory_allocated() / 1e6
+        rows.append(Row(f"memory-{name}", f"{what} at {side}, {len(crops)} crops", memory, "MB"))
+    return rows
+
+
+@torch.inference_mode()
+def done(call, *given) -> None:
+    """A call, the device waited for."""
+    call(*given)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def ceiling(encoder: Encoder) -> tuple:
+    """A large matrix product in the encoder's precision, and its operations."""
+    side = MATRIX[encoder.device.partition(":")[0]]
+    pair = torch.randn(2, side, side, device=encoder.device).to(encoder.model.dtype)
+    return partial(done, torch.mm, *pair), 2 * side**3
+
+
+def noise(side: int, count: int) -> list[Crop]:
+    """Crops of noise: speed does not depend on what is seen."""
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+    whole = faces.load("whole")
+    return [faces.crop(image, faces.largest(image, whole), side, 1.0) for image in images]
+
+
+if __name__ == "__main__":
+    main()

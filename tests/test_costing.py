@@ -1,0 +1,179 @@
+"""The page of costs quotes what the benchmarks left, and refuses what they did not measure."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
+
+from benchmarks import measuring
+from benchmarks.measuring import Row
+from book import costing
+from seglib import recipe
+from seglib.store import at_most
+
+PLAN = """
+videos: [100, 200000]
+teraflops: 100
+share: 0.5
+gpu: 3
+core: 0.5
+terabyte: 20
+"""
+
+
+@pytest.fixture
+def figures(tmp_path):
+    """Writes the file of one benchmark."""
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+
+    def written(name, *rows):
+        measuring.report(list(rows), folder / f"{name}.json")
+        return folder
+
+    return written
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build a page with this text; return it and the warnings."""
+
+    def built(text, folder):
+        source, out = tmp_path / "source", tmp_path / "out"
+        source.mkdir(exist_ok=True)
+        (source / "index.md").write_text(f"# Costs\n\n{text}\n")
+        settings = {
+            "extensions": ["myst_parser", "book.costing"],
+            "seglib_benchmarks": str(folder),
+            "html_theme": "basic",
+        }
+        told = io.StringIO()
+        with docutils_namespace():
+            Sphinx(
+                source, None, out, out, "html", settings, status=None, warning=told, freshenv=True
+            ).build()
+        html = (out / "index.html").read_text(encoding="utf-8")
+        return BeautifulSoup(html, "html.parser"), told.getvalue()
+
+    return built
+
+
+def cells(table):
+    return [[cell.text.strip() for cell in row.find_all(["td", "th"])] for row in table("tr")]
+
+
+def test_a_table_has_a_column_for_each_floor(figures, build):
+    folder = figures(
+        "pooling",
+        Row("small", "a small batch", 0.25, "ms a crop", {"a read": 1.5, "a loop": 0.04}),
+        Row("large", "a large one", 1234.5, "ms a crop", {"a read": 1.25}),
+    )
+    page, told = build("```{costs} pooling\n```", folder)
+    assert told == ""
+    (table,) = page("table")
+    assert cells(table) == [
+        ["what", "measured", "in units of a read", "in units of a loop"],
+        ["a small batch", "0.25 ms a crop", "1.5", "0.04"],
+        ["a large one", "1,234 ms a crop", "1.25", ""],
+    ]
+    assert f"{measuring.machine()['cores']} cores" in table.caption.text
+
+
+def test_prose_quotes_a_figure_and_a_ratio(figures, build):
+    folder = figures("pooling", Row("small", "a batch", 0.25, "ms", {"a read": 1.5}))
+    page, told = build(
+        "It takes {cost}`pooling.small`, {cost}`pooling.small/a read` reads.", folder
+    )
+    assert told == ""
+    assert "It takes 0.25 ms, 1.5 reads." in page.text
+
+
+@pytest.mark.parametrize(
+    ("quoted", "said"),
+    [
+        ("{cost}`poling.small`", "expected the figures of one of pooling"),
+        ("{cost}`pooling.smal`", "did you mean 'small'"),
+        ("{cost}`pooling.small/a red`", "did you mean 'a read'"),
+        ("```{costs} poling\n```", "python -m benchmarks.poling"),
+        ("```{growth} poling\n:kinds: rate\n```", "python -m benchmarks.poling"),
+        (f"```{{plan}}\n{PLAN}```", "decoding.json does not exist"),
+    ],
+)
+def test_what_was_not_measured_is_a_warning(figures, build, quoted, said):
+    folder = figures("pooling", Row("small", "a batch", 0.25, "ms", {"a read": 1.5}))
+    _, told = build(quoted, folder)
+    assert "WARNING" in told
+    assert said in told
+
+
+def test_growth_is_drawn_and_told(figures, build):
+    folder = figures(
+        "growth",
+        *(Row(f"rate-{n}", f"{n} videos", n / 10, "frames a second") for n in (1000, 10, 100)),
+        Row("memory-10", "10 videos", 7.0, "MB"),
+    )
+    page, told = build("```{growth} growth\n:kinds: rate memory\n```", folder)
+    assert told == ""
+    drawing = page.find(class_="growth")
+    assert drawing["aria-label"] == "frames a second: 1 at 10, 10 at 100, 100 at 1,000; MB: 7 at 10"
+    assert drawing.svg.find("text", string="frames a second")
+
+
+def planned(figures, kept=0.5):
+    figures("decoding", Row("taken", "a frame", 36.0, "ms a frame taken"))
+    figures(
+        "encoder",
+        Row("operations-paper", "", 900.0, "GFLOP a crop"),
+        Row("operations-parser", "", 100.0, "GFLOP a crop"),
+        Row("contextual-paper", "", 0.5, "crops a second"),
+        Row("contextual-parser", "", 0.25, "crops a second"),
+    )
+    return figures(
+        "growth",
+        Row("store-10", "", 1.0, "kB a frame", {"uncompressed": 0.9}),
+        Row("store-200", "", 1.0, "kB a frame", {"uncompressed": kept}),
+    )
+
+
+def test_the_plan_reckons_with_what_was_measured(figures, build):
+    page, told = build(f"```{{plan}}\n{PLAN}```", planned(figures))
+    assert told == ""
+    assumed, plan = page("table")
+    assert [row[1] for row in cells(assumed)[1:]] == [
+        "100, 200,000",
+        "100",
+        "0.5",
+        "3",
+        "0.5",
+        "20",
+    ]
+    decisions, (small, large) = recipe.paper(), cells(plan)[1:]
+    frames = 200_000 * decisions.frames
+    cores = frames * 0.036 * measuring.machine()["cores"] / 3600
+    on_gpu = frames * 1e12 / (100e12 * 0.5) / 3600
+    terabytes = 0.5 * at_most(frames, 1024, decisions) / 1e12
+    expected = [cores, on_gpu, frames * 6 / 3600 / 24 / 365, terabytes, on_gpu * 3 + cores * 0.5,
+                terabytes * 20]  # fmt: skip
+    assert large == ["200,000", *map(costing.shown, expected)]
+    assert small[0] == "100"
+
+
+def test_a_plan_that_does_not_say_all_it_assumes_is_refused(figures, build):
+    _, told = build("```{plan}\nvideos: [1]\nprice: 3\n```", planned(figures))
+    assert "expected ['core', 'gpu', 'share', 'terabyte', 'teraflops', 'videos']" in told
+
+
+def test_every_benchmark_of_the_page_has_its_program():
+    page = (Path(costing.__file__).parent / "costs.md").read_text(encoding="utf-8")
+    for path in costing.FOLDER.glob("*.json"):
+        assert path.with_suffix(".py").is_file()
+        found = json.loads(path.read_text(encoding="utf-8"))
+        assert found["made"]["cores"] >= 1
+        assert found["rows"], path
+    for line in page.splitlines():
+        if line.startswith("```{costs} "):
+            assert (costing.FOLDER / f"{line.split()[1]}.py").is_file()
