@@ -46,6 +46,20 @@ def made_up(rows=6, seed=0, layout=BY_LABEL):
     return Descriptors.joined([found, missing])
 
 
+def test_a_file_is_smaller_than_what_it_holds(tmp_path):
+    """Numbers that hardly repeat make a dictionary of them larger than they are."""
+    width, sets = 384, len(regions.LABELS)
+    rng = np.random.default_rng(0)
+    found = Descriptors.missing([""] * 32, width)
+    arrays = (found.pools, found.random, found.cls)
+    drawn = [rng.normal(size=one.shape).astype(np.float32) for one in arrays]
+    counts = rng.integers(1, 40, (32, sets))
+    Descriptors(drawn[0], counts, drawn[1], drawn[2], found.sure, found.reasons).save(
+        tmp_path / "a.parquet"
+    )
+    assert (tmp_path / "a.parquet").stat().st_size < sum(one.nbytes for one in drawn)
+
+
 # -- views -------------------------------------------------------------------------------------
 
 
