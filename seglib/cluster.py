@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -123,7 +122,7 @@ def extract(
     bar = tqdm(total=len(table), initial=there, desc="videos", unit="video")
     with bar:
         if todo:
-            items = [{"video": pickle.dumps(row._asdict())} for row in todo]
+            items = [row._asdict() for row in todo]
             # A block a video: Ray repeats whole blocks.
             outcomes = (
                 from_items(items, override_num_blocks=len(items))
@@ -141,11 +140,10 @@ def extract(
                 )
             )
             for outcome in outcomes.iter_rows():
-                found = pickle.loads(outcome["made"])
-                if isinstance(found, SeglibError):
-                    raise found
-                made += found
-                bar.update(found)
+                if isinstance(outcome["found"], SeglibError):
+                    raise outcome["found"]
+                made += outcome["found"].made
+                bar.update(outcome["found"].made)
     return Outcome(made, there, len(todo) - made)
 
 
@@ -187,17 +185,17 @@ def _networks(recipe: Recipe, device: str | None) -> dict:
     return Extractor(recipe, device).networks
 
 
-def _read(item: dict, store: Store) -> dict:
-    """A row of a manifest, and what was read of it; pickled, so that Ray looks into neither.
+def _read(row: dict, store: Store) -> dict:
+    """A row of a manifest, and what was read of it.
 
     An error of ours comes back as a value: Ray would wrap it in its own.
     """
-    row = SimpleNamespace(**pickle.loads(item["video"]))
+    video = SimpleNamespace(**row)
     try:
-        decoded = extraction.read(row, store.recipe)
+        decoded = extraction.read(video, store.recipe)
     except SeglibError as error:
         decoded = error
-    return {"decoded": pickle.dumps((row, decoded))}
+    return {"video": video, "decoded": decoded}
 
 
 class _Maker:
@@ -221,22 +219,21 @@ class _Maker:
 
     def __call__(self, item: dict) -> dict:
         try:
-            made = self._make(*pickle.loads(item["decoded"]))
+            found = self._make(item["video"], item["decoded"])
         except SeglibError as error:
-            made = error
-        return {"made": pickle.dumps(made)}
+            found = error
+        return {"found": found}
 
-    def _make(self, row: SimpleNamespace, decoded: extraction.Read | SeglibError) -> bool:
-        """Whether it was made here, and not by another run meanwhile."""
+    def _make(self, video: SimpleNamespace, decoded: extraction.Read | SeglibError) -> Outcome:
         if isinstance(decoded, SeglibError):
             raise decoded
-        claim = self.store.claim(row.video_uid)
+        claim = self.store.claim(video.video_uid)
         if claim is None:
-            return False
+            return Outcome(made=0, there=0, elsewhere=1)
         try:
-            if extraction.is_there(self.store, row, self.tokens):
-                return False
-            extraction.make(row, decoded, self.extractor, self.store, self.tokens)
-            return True
+            if extraction.is_there(self.store, video, self.tokens):  # another run made it meanwhile
+                return Outcome(made=0, there=0, elsewhere=1)
+            extraction.make(video, decoded, self.extractor, self.store, self.tokens)
+            return Outcome(made=1, there=0, elsewhere=0)
         finally:
             claim.release()
