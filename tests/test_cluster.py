@@ -56,7 +56,7 @@ def alone(videos, small, tmp_path_factory):
 def ray():
     """A cluster of two cores, whatever this machine has."""
     ray = cluster.load()
-    ray.init(num_cpus=2, num_gpus=0, log_to_driver=False, include_dashboard=False)
+    ray.init("local", num_cpus=2, num_gpus=0, log_to_driver=False, include_dashboard=False)
     yield ray
     ray.shutdown()
 
@@ -168,12 +168,14 @@ def test_a_store_that_cannot_be_written_ends_it_with_that_very_error(videos, alo
 
 
 FULL = """
+    import os
     import sys
     from seglib import cluster, manifest, recipe
     from seglib.files import CannotWrite
 
     table, root, backbone = manifest.read(sys.argv[1]), *sys.argv[2:]
     decisions = recipe.demo().but(backbone=backbone, input_size=140, frames=4)
+    os.environ["RAY_ADDRESS"] = "local"  # none that runs already: it would have room
     with cluster.Workers(decisions, 1) as workers:
         try:
             cluster.extract(table, workers, root, tokens=True)
