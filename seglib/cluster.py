@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -111,8 +113,6 @@ def extract(
         A worker loads other weights than the others, or computes in another precision.
     seglib.files.CannotWrite
     """
-    from ray.data import ActorPoolStrategy, TaskPoolStrategy, from_items
-
     root = files.place(root)
     if isinstance(root, Path):
         root = root.absolute()  # a worker's folder is another
@@ -120,31 +120,40 @@ def extract(
     todo = extraction.missing(store, list(table.itertuples(index=False)), tokens)
     there, made = len(table) - len(todo), 0
     bar = tqdm(total=len(table), initial=there, desc="videos", unit="video")
-    with bar:
-        if todo:
-            items = [row._asdict() for row in todo]
-            # A block a video: Ray repeats whole blocks.
-            outcomes = (
-                from_items(items, override_num_blocks=len(items))
-                .map(
-                    partial(_read, store=store),
-                    # Beside the networks, as on one machine: the cores are all taken by workers.
-                    num_cpus=int(not workers.share["num_cpus"]),
-                    compute=TaskPoolStrategy(size=workers.count),
-                )
-                .map(
-                    _Maker,
-                    fn_constructor_args=(store, tokens, workers.device),
-                    compute=ActorPoolStrategy(size=workers.count),
-                    **workers.share,
-                )
-            )
-            for outcome in outcomes.iter_rows():
-                if isinstance(outcome["found"], SeglibError):
-                    raise outcome["found"]
-                made += outcome["found"].made
-                bar.update(outcome["found"].made)
+    # Closed at once: else workers would hold their cores for as long as an error is remembered.
+    with bar, closing(_outcomes(todo, workers, store, tokens)) as outcomes:
+        for found in outcomes:
+            if isinstance(found, SeglibError):
+                raise found
+            made += found.made
+            bar.update(found.made)
     return Outcome(made, there, len(todo) - made)
+
+
+def _outcomes(
+    todo: list, workers: Workers, store: Store, tokens: bool
+) -> Iterator[Outcome | SeglibError]:
+    """What became of each video, as soon as it is known."""
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy, from_items
+
+    if not todo:
+        return
+    # A block a video: Ray repeats whole blocks.
+    videos = from_items([row._asdict() for row in todo], override_num_blocks=len(todo))
+    count = min(workers.count, len(todo))
+    # Without GPUs decoding runs beside the networks, as on one machine: workers have all cores.
+    cores = 0 if workers.share["num_cpus"] else 1
+    decoded = videos.map(
+        partial(_read, store=store), num_cpus=cores, compute=TaskPoolStrategy(size=count)
+    )
+    finished = decoded.map(
+        _Maker,
+        fn_constructor_args=(store, tokens, workers.device),
+        compute=ActorPoolStrategy(size=count),
+        **workers.share,
+    )
+    for row in finished.iter_rows():
+        yield row["found"]
 
 
 def load() -> ModuleType:
@@ -162,7 +171,7 @@ def load() -> ModuleType:
         import ray.data
     except ImportError as error:
         raise RayMissing(
-            f"the package ray cannot be imported ({error}); expected ray[data] 2.40 or later, "
+            f"the package ray cannot be imported ({error}); expected ray[data] 2.60 or later, "
             "which the engine 'ray' runs on. Run: pip install 'seglib[ray]'"
         ) from error
     ray.data.DataContext.get_current().enable_progress_bars = False  # there is one bar of ours
