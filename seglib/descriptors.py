@@ -244,7 +244,7 @@ def _of(name: str, layout: Layout) -> tuple[list[str], list[str]]:
 
 def _layout(path: Path) -> Layout:
     try:
-        metadata = pq.read_schema(files.plain(path)).metadata or {}
+        metadata = pq.read_schema(files.source(path)).metadata or {}
         layout = Layout(**json.loads(metadata.get(b"layout", "{}")))
         if layout.region not in ("", *PARTS) or layout.pooling not in CHOICES["pooling"]:
             raise ValueError(f"its layout is {layout}")
@@ -269,7 +269,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet file, its check sums compared; raises whatever of `DAMAGE` it meets."""
-    return pq.read_table(files.plain(path), columns=columns, page_checksum_verification=True)
+    return pq.read_table(files.source(path), columns=columns, page_checksum_verification=True)
 
 
 def to_arrow(values: np.ndarray) -> pa.Array:

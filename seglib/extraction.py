@@ -439,14 +439,13 @@ def extract(
     recipe = extractor.recipe
     store = Store(root, recipe, extractor.networks)
     rows = list(table.itertuples(index=False))
-    look = tqdm(rows, "looking what is there", unit="video", leave=False)
-    todo = [row for row in look if not _is_there(store, row, recipe, tokens)]
+    todo = missing(store, rows, tokens)
     bar = tqdm(total=len(rows), initial=len(rows) - len(todo), desc="videos", unit="video")
     reader, pending, made = ThreadPoolExecutor(1, "decoding ahead"), deque(), 0
 
     def finish() -> None:
         row, _, reading = pending[0]
-        _make(row, reading.result(), extractor, store, tokens)
+        make(row, reading.result(), extractor, store, tokens)
         pending.popleft()[1].release()
         bar.update()
 
@@ -455,10 +454,10 @@ def extract(
             claim = store.claim(row.video_uid)
             if claim is None:
                 continue
-            if _is_there(store, row, recipe, tokens):  # another process made it meanwhile
+            if is_there(store, row, tokens):  # another process made it meanwhile
                 claim.release()
                 continue
-            pending.append((row, claim, reader.submit(_read, row, recipe)))
+            pending.append((row, claim, reader.submit(read, row, recipe)))
             made += 1
             if len(pending) > AHEAD:
                 finish()
@@ -472,17 +471,23 @@ def extract(
     return Outcome(made, len(rows) - len(todo), len(todo) - made)
 
 
-def _is_there(store: Store, row, recipe: Recipe, tokens: bool) -> bool:
+def missing(store: Store, rows: Sequence, tokens: bool) -> list:
+    """The rows of a manifest that are still to be brought into the store."""
+    look = tqdm(rows, "looking what is there", unit="video", leave=False)
+    return [row for row in look if not is_there(store, row, tokens)]
+
+
+def is_there(store: Store, row, tokens: bool) -> bool:
     """Whether a video's file is in the store, made from what the video holds today."""
     made_from = store.made_from(row.video_uid)
     if not made_from or (tokens and made_from["tokens"] == str(False)):
         return False
     try:
         # Hashing hundreds of gigabytes takes hours: files of the same size and time are trusted.
-        return made_from["stamp"] == _stamp(row, recipe) or made_from["content"] == _content(
-            row, recipe
+        return made_from["stamp"] == _stamp(row, store.recipe) or made_from["content"] == _content(
+            row, store.recipe
         )
-    except OSError:  # it vanished just now, or cannot be read: `_read` will tell
+    except OSError:  # it vanished just now, or cannot be read: `read` will tell
         return False
 
 
@@ -515,7 +520,7 @@ def _content(row, recipe: Recipe) -> str:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
     """One video: what it is made from, its frames and masks, and what is still to be done to them.
 
     A video that cannot be read is its one error.
@@ -527,14 +532,21 @@ class _Read:
     perturbation: str = UNTOUCHED
 
 
-def _read(row, recipe: Recipe) -> _Read:
+def read(row, recipe: Recipe) -> Read:
+    """Decode one video: its frames, or why there are none.
+
+    Raises
+    ------
+    seglib.files.CannotWrite
+        There is no room to encode it anew.
+    """
     try:
         return _whole(row, recipe)
     except OSError as error:  # no permission, a network drive that is gone
-        return _Read(ANYTHING, [(WHOLE, video.out_of_reach(error.filename or row.path, error))])
+        return Read(ANYTHING, [(WHOLE, video.out_of_reach(error.filename or row.path, error))])
 
 
-def _whole(row, recipe: Recipe) -> _Read:
+def _whole(row, recipe: Recipe) -> Read:
     # The stamp first: whatever is changed from now on will be seen to have changed.
     made_from = {"stamp": _stamp(row, recipe), "content": _content(row, recipe)}
     change, left = Perturbation.of(recipe.perturbation), recipe.perturbation
@@ -549,13 +561,13 @@ def _whole(row, recipe: Recipe) -> _Read:
         raise
     except SeglibError as error:
         changed = _stamp(row, recipe) != made_from["stamp"]
-        return _Read(ANYTHING if changed else made_from, [(WHOLE, error)])
+        return Read(ANYTHING if changed else made_from, [(WHOLE, error)])
     if recipe.face_choice != "mask" or row.label == 0:
-        return _Read(made_from, frames, None, left)
+        return Read(made_from, frames, None, left)
     masks = _masks(row, indices)
     if left != recipe.perturbation:
         masks = [perturbation.even(one) if isinstance(one, np.ndarray) else one for one in masks]
-    return _Read(made_from, frames, masks, left)
+    return Read(made_from, frames, masks, left)
 
 
 def _masks(row, indices: Sequence[int]) -> list[np.ndarray | SeglibError]:
@@ -591,11 +603,16 @@ def _held(
     return found
 
 
-def _make(row, read: _Read, extractor: Extractor, store: Store, tokens: bool) -> None:
-    """Describe one video and write it."""
+def make(row, decoded: Read, extractor: Extractor, store: Store, tokens: bool) -> None:
+    """Describe one video and write it: its file appears whole or not at all.
+
+    Raises
+    ------
+    seglib.files.CannotWrite
+    """
     uid = row.video_uid
     stream = [int.from_bytes(hashlib.sha256(uid.encode()).digest()[:4])]
-    chain = extractor.choosing(perturbation=read.perturbation)
-    found = chain.follow(read.frames, read.masks, stream, tokens)
+    chain = extractor.choosing(perturbation=decoded.perturbation)
+    found = chain.follow(decoded.frames, decoded.masks, stream, tokens)
     (rows,) = found.descriptors()
-    store.write(uid, read.made_from, found.ledger(uid), rows, found.grids if tokens else None)
+    store.write(uid, decoded.made_from, found.ledger(uid), rows, found.grids if tokens else None)

@@ -4,6 +4,9 @@ A store belongs to one recipe and to the weights that were loaded for it; its fo
 after both. A video's file appears whole or not at all and names the content it was made from:
 killed at any moment, the next run goes on with nothing lost and nothing twice, and several
 processes may write at once. Taught in chapter 06.
+
+It may lie in an object store too, see `files.place`. There are no locks there: two runs at once may
+make a video twice, but never a broken file, since an object is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -27,6 +32,9 @@ from seglib.descriptors import Descriptors, Layout, read_table, to_arrow, to_num
 from seglib.errors import SeglibError
 from seglib.recipe import Recipe
 from seglib.regions import LABELS
+
+if TYPE_CHECKING:
+    from upath import UPath
 
 LAYOUT = 2  # raised when the files change their form
 HEADER = "header.json"
@@ -57,7 +65,7 @@ class Store:
     Parameters
     ----------
     root : path-like
-        Where stores lie side by side.
+        Where stores lie side by side: a folder, or ``s3://bucket/folder``, see `files.place`.
     recipe : Recipe
     networks : dict
         What was loaded: the digest of each network, the encoder's width and its precision.
@@ -68,8 +76,8 @@ class Store:
         A header is there and says something else.
     """
 
-    def __init__(self, root: str | os.PathLike, recipe: Recipe, networks: dict) -> None:
-        self.folder = Path(root) / _folder(recipe, networks)
+    def __init__(self, root: str | os.PathLike | UPath, recipe: Recipe, networks: dict) -> None:
+        self.folder = files.place(root) / _folder(recipe, networks)
         self.recipe, self.networks = recipe, networks
         said = {
             "layout": LAYOUT,
@@ -89,7 +97,7 @@ class Store:
 
     @classmethod
     def find(
-        cls, root: str | os.PathLike, recipe: Recipe, networks: Mapping | None = None
+        cls, root: str | os.PathLike | UPath, recipe: Recipe, networks: Mapping | None = None
     ) -> Store:
         """The store of a recipe under `root`, for reading: no weights are needed.
 
@@ -105,12 +113,13 @@ class Store:
         StoreMismatch
             Its header cannot be read, or is another store's.
         """
-        found = sorted(Path(root).glob(f"{recipe.descriptor_key}-*/{HEADER}"))
+        root = files.place(root)
+        found = sorted(root.glob(f"{recipe.descriptor_key}-*/{HEADER}"))
         if networks is not None:
             found = [path for path in found if _same_weights(_header(path)["networks"], networks)]
         if len(found) != 1:
             names = ", ".join(path.parent.name for path in found) or "none"
-            others = ", ".join(p.parent.name for p in sorted(Path(root).glob(f"*/{HEADER}")))
+            others = ", ".join(p.parent.name for p in sorted(root.glob(f"*/{HEADER}")))
             raise NoStore(
                 f"{len(found)} stores of recipe {recipe.descriptor_key} in {root} ({names}; others "
                 f"there: {others or 'none'}), expected one. Run `seglib extract` with the same "
@@ -121,11 +130,11 @@ class Store:
             raise _mismatch(found[0], f"networks = {networks}", "those that its folder is named by")
         return cls(root, recipe, networks)
 
-    def path(self, uid: str) -> Path:
+    def path(self, uid: str) -> Path | UPath:
         """The file of one video. Its name is a hash: a uid may hold any character."""
         return self.folder / "videos" / f"{hashlib.sha256(uid.encode()).hexdigest()[:32]}.parquet"
 
-    def tokens_path(self, uid: str) -> Path:
+    def tokens_path(self, uid: str) -> Path | UPath:
         """The file of one video's full token grids, which are kept on request only."""
         return self.folder / "tokens" / self.path(uid).name
 
@@ -135,20 +144,24 @@ class Store:
         Nothing where there is no whole file.
         """
         try:
-            metadata = pq.read_schema(files.plain(self.path(uid))).metadata
+            metadata = pq.read_schema(files.source(self.path(uid))).metadata
             return {key: metadata[key.encode()].decode() for key in MADE_FROM}
         except descriptors.DAMAGE:
             return {}
 
-    def claim(self, uid: str) -> FileLock | None:
+    def claim(self, uid: str) -> FileLock | threading.Lock | None:
         """A lock on one video, to be released by the caller; None if another process has it.
 
-        The system frees it when a process dies, however it dies.
+        The system frees it when a process dies, however it dies. An object store has no locks:
+        there the claim is granted to whoever asks.
 
         Raises
         ------
         seglib.files.CannotWrite
         """
+        if not isinstance(self.folder, Path):
+            (free := threading.Lock()).acquire()
+            return free
         path = self.folder / "locks" / f"{self.path(uid).stem}.lock"
         lock = FileLock(path)
         try:
@@ -185,8 +198,9 @@ class Store:
             Frame index -> its patch labels ``(gh, gw)`` and tokens ``(gh, gw, D)``, to be kept
             as float16.
         """
-        for rest in self.folder.glob(f"*/{self.path(uid).stem}.*.part"):
-            rest.unlink(missing_ok=True)  # of a process that was killed: we hold the claim
+        if isinstance(self.folder, Path):  # there are no parts in an object store
+            for rest in self.folder.glob(f"*/{self.path(uid).stem}.*.part"):
+                rest.unlink(missing_ok=True)  # of a process that was killed: we hold the claim
         self.tokens_path(uid).unlink(missing_ok=True)
         if grids:
             write_table(self.tokens_path(uid), _grid_table(grids))
@@ -249,7 +263,7 @@ class Store:
         joined = {key: np.concatenate([row[key] for row in rows]) for key in rows[0]}
         return pd.DataFrame(joined), np.concatenate(values)
 
-    def _paths(self, uids: Sequence[str]) -> list[Path]:
+    def _paths(self, uids: Sequence[str]) -> list[Path | UPath]:
         paths = [self.path(uid) for uid in uids]
         absent = [uid for uid, path in zip(uids, paths, strict=True) if not path.exists()]
         if absent or not paths:

@@ -553,7 +553,7 @@ def test_an_error_of_ours_stops_the_run_and_frees_what_it_held(
         raise Broken
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "_make", breaks)
+        patch.setattr(extraction, "make", breaks)
         with pytest.raises(Broken):
             extraction.extract(videos, extractor, tmp_path)
     assert extraction.extract(videos, extractor, tmp_path) == Outcome(8, 0, 0)
@@ -585,7 +585,7 @@ def copied(videos, folder, *uids):
     return some.assign(path=[str(shutil.copy(path, folder)) for path in some.path])
 
 
-@pytest.mark.parametrize("moment", ["_is_there", "_content", "_stamp", "length", "read"])
+@pytest.mark.parametrize("moment", ["is_there", "_content", "_stamp", "length", "read"])
 def test_a_video_that_vanishes_midway_is_recorded_and_the_others_go_on(
     videos, extractor, tmp_path, undisturbed, monkeypatch, moment
 ):
@@ -989,7 +989,7 @@ TELLING = """
             return found
         return told
 
-    extraction._make = telling("making", extraction._make)
+    extraction.make = telling("making", extraction.make)
     Store.write = telling("writing", Store.write)
 """
 

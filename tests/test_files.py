@@ -10,6 +10,7 @@ import pytest
 from mounts import mounted
 
 from seglib import files
+from seglib.errors import UnknownName
 
 
 def test_a_file_appears_when_all_went_well(tmp_path):
@@ -45,6 +46,51 @@ def test_two_files_of_one_stem_do_not_meet(tmp_path):
     assert (tmp_path / "a.json").read_text() + (tmp_path / "a.txt").read_text() == "12"
 
 
+# -- object stores -----------------------------------------------------------------------------
+
+
+def test_an_object_appears_as_a_whole_or_stays_as_it_was(tmp_path):
+    path = files.place(f"memory:/{tmp_path}") / "new" / "a.json"
+    with files.replacing(path) as part:
+        part.write_text("whole")
+        assert not path.exists()
+    assert files.source(path).read() == b"whole"
+    with pytest.raises(ZeroDivisionError):
+        spoil(path)
+    assert [file.read_text() for file in path.parent.iterdir()] == ["whole"]
+    assert not part.exists()
+
+
+def test_an_object_that_is_refused_is_an_error_of_ours(tmp_path, monkeypatch):
+    path = files.place(f"memory:/{tmp_path}") / "a.json"
+
+    def refuse(*_):
+        raise RuntimeError("no credentials")  # each store has its own kind of error
+
+    monkeypatch.setattr(path.fs, "put_file", refuse)
+    told = pytest.raises(files.CannotWrite, match=r"a\.json cannot be written: no credentials")
+    with told, files.replacing(path) as part:
+        part.write_text("whole")
+    monkeypatch.setattr(path.fs, "exists", refuse)
+    with pytest.raises(files.OutOfReach, match="cannot be reached: no credentials"):
+        files.place(str(path))
+
+
+def test_what_a_store_needs_is_named(monkeypatch):
+    with pytest.raises(UnknownName, match="unknown kind of object store 'sftp'"):
+        files.place("sftp://host/folder")
+    for name in ("s3fs", "upath"):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(files.NoBackend, match=r"pip install 'seglib\[remote\]' s3fs"):
+            files.place("s3://bucket/folder")
+
+
+def test_a_folder_is_a_plain_path(tmp_path):
+    for address in (tmp_path, str(tmp_path)):
+        assert type(files.place(address)) is type(tmp_path)
+        assert files.place(address) == tmp_path
+
+
 def test_the_terminal_is_not_driven_by_a_name():
     assert files.printable("a\x1b[2Jb\u202ec\n") == r"a\x1b[2Jb\u202ec\n"
     assert files.printable("näme 名.jpg") == "näme 名.jpg"
@@ -75,6 +121,7 @@ KILOBYTE = """
 import resource, signal, sys
 from pathlib import Path
 from seglib import files
+from seglib.errors import UnknownName
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
@@ -117,6 +164,7 @@ READ_ONLY = """
 import sys
 from pathlib import Path
 from seglib import files
+from seglib.errors import UnknownName
 
 def write(path):
     with files.replacing(path) as part:

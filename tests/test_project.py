@@ -31,8 +31,10 @@ IMPORTED_AS = {
     "PIL": "pillow",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
+    "upath": "universal-pathlib",
     "yaml": "pyyaml",
 }
+ASKED_FOR = ("farl", "lab", "ray", "remote")  # extras that the package imports where it needs them
 
 
 def requirements(*groups):
@@ -56,12 +58,12 @@ MODULES = (
     "errors", "files", "recipe", "wheels", "conversion", "assets", "devices", "weights",
     "alignment", "media", "video", "regions", "mesh", "faces", "parsing", "backbones",
     "indexing", "forgery", "perturbation", "mismatch", "manifest", "datasets", "descriptors",
-    "store", "extraction", "items", "resampling", "roc", "metrics", "simulation", "probing",
-    "training", "novelty", "panel", "stacking", "evaluation", "shortcuts", "scoretable", "results",
-    "localisation", "scoring", "counterfactual", "demo", "trials", "zeroshot", "unseen",
-    "ablation", "audit", "robustness", "experiments", "clips", "preflight", "published",
-    "claims", "receipts", "colab", "reproduction", "verification", "figures", "microscope",
-    "report", "export", "exercises", "cli",
+    "store", "extraction", "cluster", "items", "resampling", "roc", "metrics", "simulation",
+    "probing", "training", "novelty", "panel", "stacking", "evaluation", "shortcuts", "scoretable",
+    "results", "localisation", "scoring", "counterfactual", "demo", "trials", "zeroshot", "unseen",
+    "ablation", "audit", "robustness", "experiments", "clips", "preflight", "published", "claims",
+    "receipts", "colab", "reproduction", "verification", "figures", "microscope", "report",
+    "export", "exercises", "cli",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -180,7 +182,7 @@ def test_the_threat_model_names_tests_that_there_are():
 
 
 def test_the_package_imports_only_what_it_declares():
-    declared = requirements(PROJECT["dependencies"], EXTRAS["farl"], EXTRAS["lab"])  # when asked
+    declared = requirements(PROJECT["dependencies"], *(EXTRAS[one] for one in ASKED_FOR))
     own = {"seglib", "google", *sys.stdlib_module_names}  # google.colab is Colab's, asked for there
     for path in sorted((ROOT / "seglib").rglob("*.py")):
         for name in imports(path) - own:

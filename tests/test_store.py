@@ -32,10 +32,16 @@ def ledger(uid, frames):
     return table.assign(video_uid=uid, y0=1.0, x1=2.0, y1=3.0)
 
 
+@pytest.fixture(params=["folder", "objects"])
+def root(request, tmp_path):
+    """A folder, and a place in an object store, of which fsspec has one in memory."""
+    return tmp_path if request.param == "folder" else f"memory:/{tmp_path}"
+
+
 @pytest.fixture
-def filled(tmp_path):
+def filled(root):
     """Two videos, the first of a uid that no file system would take."""
-    here = Store(tmp_path, RECIPE, NETWORKS)
+    here = Store(root, RECIPE, NETWORKS)
     here.write("ffpp/c23/../\0顔", made_from("abc"), ledger("ffpp/c23/../\0顔", [3, 9]), found(2))
     missing = Descriptors.missing(["NoFace: nobody"], 5)
     here.write("b", made_from("def"), ledger("b", [0]), missing)
@@ -114,6 +120,7 @@ def test_token_grids_are_kept_on_request_and_go_with_their_video(filled):
     assert not filled.tokens_path("b").exists()
 
 
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 def test_rests_of_a_killed_writer_are_swept_away(filled):
     rest = filled.path("b").with_suffix(".4711.part")
     rest.write_bytes(b"half a file")
@@ -130,6 +137,7 @@ def test_a_file_that_is_cut_counts_as_not_there(filled):
         filled.view("mouth", ["b"])
 
 
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 @pytest.mark.parametrize("metadata", [{}, {"content": b"\xff", "stamp": "1", "tokens": "False"}])
 def test_a_file_that_does_not_say_what_it_was_made_from_counts_as_not_there(filled, metadata):
     path = filled.path("b")
@@ -150,6 +158,7 @@ def test_a_ledger_and_grids_that_are_damaged_say_so(filled):
             look()
 
 
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 @pytest.mark.parametrize("networks", ["other", ["d"], None, {"backbone": "x"}])
 def test_a_header_of_other_networks_than_its_folder_opens_no_new_store(filled, tmp_path, networks):
     path = filled.folder / store.HEADER
@@ -161,6 +170,7 @@ def test_a_header_of_other_networks_than_its_folder_opens_no_new_store(filled, t
     assert [one.name for one in tmp_path.iterdir()] == [filled.folder.name]
 
 
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 def test_a_claim_is_held_by_one_and_can_be_passed_on(filled, tmp_path):
     other = Store(tmp_path, RECIPE, NETWORKS)
     mine = filled.claim("b")
@@ -188,6 +198,7 @@ for attempt in (lambda: here.claim("b"), lambda: here.claim("new"),
 """
 
 
+@pytest.mark.parametrize("root", ["folder"], indirect=True)
 def test_a_read_only_store_is_read_and_says_that_it_is_one(filled, tmp_path):
     filled.claim("b").release()
     said = mounted(READ_ONLY, tmp_path, "ro", tmp_path).splitlines()
@@ -197,6 +208,15 @@ def test_a_read_only_store_is_read_and_says_that_it_is_one(filled, tmp_path):
         assert "cannot be written: Read-only file system. Expected a folder that can" in line
 
 
+@pytest.mark.parametrize("root", ["objects"], indirect=True)
+def test_objects_have_no_locks_and_no_rests(filled):
+    one, other = filled.claim("b"), filled.claim("b")
+    for claim in (one, other):
+        claim.release()
+    names = sorted(path.relative_to(filled.folder).parts[0] for path in filled.folder.rglob("*.*"))
+    assert names == ["header.json", "videos", "videos"]
+
+
 def test_videos_that_are_not_there_are_named(filled):
     with pytest.raises(NotExtracted, match=r"1 of 2 videos.*'c'.*seglib extract"):
         filled.view("mouth", ["b", "c"])
@@ -204,29 +224,29 @@ def test_videos_that_are_not_there_are_named(filled):
         filled.ledger([])
 
 
-def test_a_store_is_found_by_its_recipe_without_weights(filled, tmp_path):
-    again = Store.find(tmp_path, RECIPE.but(c_grid=(1.0,)))  # comes after the descriptors
+def test_a_store_is_found_by_its_recipe_without_weights(filled, root):
+    again = Store.find(root, RECIPE.but(c_grid=(1.0,)))  # comes after the descriptors
     assert (again.folder, again.networks) == (filled.folder, NETWORKS)
 
 
-def test_another_recipe_or_other_weights_are_another_store(filled, tmp_path):
+def test_another_recipe_or_other_weights_are_another_store(filled, root):
     with pytest.raises(NoStore, match=filled.folder.name):  # it says what else is there
-        Store.find(tmp_path, RECIPE.but(frames=8))
-    assert Store(tmp_path, RECIPE.but(frames=8), NETWORKS).folder != filled.folder
-    assert Store(tmp_path, RECIPE, NETWORKS | {"backbone": "x"}).folder != filled.folder
+        Store.find(root, RECIPE.but(frames=8))
+    assert Store(root, RECIPE.but(frames=8), NETWORKS).folder != filled.folder
+    assert Store(root, RECIPE, NETWORKS | {"backbone": "x"}).folder != filled.folder
     with pytest.raises(NoStore, match=r"2 stores.*expected one"):
-        Store.find(tmp_path, RECIPE)
-    assert Store.find(tmp_path, RECIPE, NETWORKS).folder == filled.folder
+        Store.find(root, RECIPE)
+    assert Store.find(root, RECIPE, NETWORKS).folder == filled.folder
     half = NETWORKS | {"precision": "bfloat16"}
-    assert Store.find(tmp_path, RECIPE, half).folder == filled.folder  # the same weights
+    assert Store.find(root, RECIPE, half).folder == filled.folder  # the same weights
 
 
 @pytest.mark.parametrize("field", ["layout", "networks", "labels"])
-def test_a_header_that_says_something_else_is_refused_by_name(filled, tmp_path, field):
+def test_a_header_that_says_something_else_is_refused_by_name(filled, root, field):
     path = filled.folder / store.HEADER
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: "other"}))
     with pytest.raises(StoreMismatch, match=f"says {field} = 'other'"):
-        Store(tmp_path, RECIPE, NETWORKS)
+        Store(root, RECIPE, NETWORKS)
 
 
 def test_the_header_tells_the_whole_recipe(filled):
@@ -236,7 +256,7 @@ def test_the_header_tells_the_whole_recipe(filled):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 20_000])
-def test_a_header_that_is_none_is_refused(filled, tmp_path, text):
+def test_a_header_that_is_none_is_refused(filled, root, text):
     (filled.folder / store.HEADER).write_text(text)
     with pytest.raises(StoreMismatch, match=r"header\.json says nothing that can be read"):
-        Store(tmp_path, RECIPE, NETWORKS)
+        Store(root, RECIPE, NETWORKS)

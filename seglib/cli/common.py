@@ -75,10 +75,10 @@ def add_stores(parser: argparse.ArgumentParser) -> None:
     """Declare ``--store``."""
     parser.add_argument(
         "--store",
-        type=Path,
         default=STORES,
         metavar="DIR",
-        help=f"where descriptor stores are kept (default: {STORES})",
+        help=f"where descriptor stores are kept: a folder, or s3://bucket/folder and the like "
+        f"(default: {STORES})",
     )
 
 
@@ -166,7 +166,7 @@ def _typed(name: str, text: str, now: object) -> object:
 
 
 @contextmanager
-def resumable(store: Path) -> Iterator[None]:
+def resumable(store: str | Path) -> Iterator[None]:
     """For an extraction: what an interrupted one says."""
     try:
         yield
