@@ -117,6 +117,7 @@ def extract(
     if isinstance(root, Path):
         root = root.absolute()  # a worker's folder is another
     store = Store(root, workers.recipe, workers.networks)
+    store.sweep()
     todo = extraction.missing(store, list(table.itertuples(index=False)), tokens)
     there, made = len(table) - len(todo), 0
     bar = tqdm(total=len(table), initial=there, desc="videos", unit="video")

@@ -438,6 +438,7 @@ def extract(
     """
     recipe = extractor.recipe
     store = Store(root, recipe, extractor.networks)
+    store.sweep()
     rows = list(table.itertuples(index=False))
     todo = missing(store, rows, tokens)
     bar = tqdm(total=len(rows), initial=len(rows) - len(todo), desc="videos", unit="video")

@@ -162,7 +162,10 @@ class Store:
         if not isinstance(self.folder, Path):
             (free := threading.Lock()).acquire()
             return free
-        path = self.folder / "locks" / f"{self.path(uid).stem}.lock"
+        return self._locked(self.path(uid).stem)
+
+    def _locked(self, stem: str) -> FileLock | None:
+        path = self.folder / "locks" / f"{stem}.lock"
         lock = FileLock(path)
         try:
             path.parent.mkdir(exist_ok=True)
@@ -172,6 +175,22 @@ class Store:
         except OSError as error:
             raise files.cannot_write(path, error) from error
         return lock
+
+    def sweep(self) -> None:
+        """Delete the halves of files that killed writers left; not those that are being written.
+
+        Once a run: looking for those of one video would go through the whole folder for each.
+
+        Raises
+        ------
+        seglib.files.CannotWrite
+        """
+        if not isinstance(self.folder, Path):  # there are no halves in an object store
+            return
+        for rest in self.folder.glob("*/*.part"):
+            if lock := self._locked(rest.name.partition(".")[0]):
+                rest.unlink(missing_ok=True)
+                lock.release()
 
     def write(
         self,
@@ -198,9 +217,6 @@ class Store:
             Frame index -> its patch labels ``(gh, gw)`` and tokens ``(gh, gw, D)``, to be kept
             as float16.
         """
-        if isinstance(self.folder, Path):  # there are no parts in an object store
-            for rest in self.folder.glob(f"*/{self.path(uid).stem}.*.part"):
-                rest.unlink(missing_ok=True)  # of a process that was killed: we hold the claim
         self.tokens_path(uid).unlink(missing_ok=True)
         if grids:
             write_table(self.tokens_path(uid), _grid_table(grids))

@@ -124,8 +124,13 @@ def test_token_grids_are_kept_on_request_and_go_with_their_video(filled):
 def test_rests_of_a_killed_writer_are_swept_away(filled):
     rest = filled.path("b").with_suffix(".4711.part")
     rest.write_bytes(b"half a file")
-    filled.write("b", made_from("def"), ledger("b", [0]), found(1))
+    writing = filled.claim("b")  # somebody is at it
+    filled.sweep()
+    assert rest.exists()
+    writing.release()
+    filled.sweep()
     assert not rest.exists()
+    assert filled.path("b").exists()
 
 
 def test_a_file_that_is_cut_counts_as_not_there(filled):
