@@ -138,13 +138,18 @@ def redrawn(
     """The same probe trained on other people: a bootstrap over groups, a probe a draw.
 
     C and calibration stay. How far the scores of these probes lie apart says how much a verdict
-    hangs on who was trained on, and nothing of what kinds of forgery were. Taught in chapter 08.
+    hangs on who was trained on, and nothing of what kinds of forgery were. Draws without one of the
+    classes are drawn again. Taught in chapter 08.
     """
     seen = ~np.isnan(descriptors).any(1)
     rows, labels = descriptors[seen], np.asarray(labels)[seen]
     names, which = np.unique(np.asarray(groups)[seen], return_inverse=True)
     chance, balance = np.full(len(names), 1 / len(names)), compute_sample_weight("balanced", labels)
-    drawn = np.random.default_rng(seed).multinomial(len(names), chance, size=draws)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(names), chance, size=draws)
+    kinds = [np.unique(which[labels == kind]) for kind in np.unique(labels)]
+    while any(lacking := [not all(times[kind].any() for kind in kinds) for times in drawn]):
+        drawn[lacking] = rng.multinomial(len(names), chance, size=sum(lacking))
     weightings = (balance * times[which] for times in drawn)
     found = _learned(probe.conditioning, [probe.C], rows, labels, weightings)
     return tuple(replace(probe, **_only(learned)) for learned in found)

@@ -168,6 +168,28 @@ def test_held_out_logits_are_those_of_cross_validation(conditioning):
         np.testing.assert_allclose(logits, expected, rtol=1e-7, atol=1e-7)
 
 
+def test_people_are_drawn_again_where_a_draw_has_one_class_only():
+    """Each person is a fake or is not: of six, a draw of three of a kind is no rare thing."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(6), 10)
+    labels, descriptors = groups % 2, rng.normal(size=(60, WIDTH))
+    probe = training.fit(descriptors, labels, groups, ONE.but(inner_folds=2))
+    found = training.redrawn(probe, descriptors, labels, groups, draws=200)
+    assert len({one.weight.tobytes() for one in found}) > 100
+    assert all(np.isfinite(one.weight).all() for one in found)
+
+
+def test_features_are_scaled_as_by_scikit_learn_however_they_are_read(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows, weights = rng.normal(3, 2, (100, WIDTH)), rng.exponential(size=100)
+    rows[:, 4] = 7  # constant: divided by 1
+    whole = StandardScaler().fit(rows, sample_weight=weights)
+    for size in (7, 1000):
+        monkeypatch.setattr(logistic, "BATCH", size)
+        found = training._scaling("standardise", rows, weights)
+        np.testing.assert_allclose(found, (whole.mean_, whole.scale_), rtol=1e-12)
+
+
 def test_threads_change_nothing(monkeypatch):
     """They are taken for many rows only; a fold is learned from by one of them."""
     case = *people(lead=3), RECIPE
