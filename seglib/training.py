@@ -1,6 +1,6 @@
 """Training a probe: its strength, calibration and threshold come from people held out.
 
-Logistic regression on conditioned descriptors, scikit-learn's; ours is only who counts how much
+Logistic regression on conditioned descriptors (`logistic`); here is decided who counts how much
 and who is kept apart. Each video weighs the same however many frames it has, and then each class
 the same. Strength, calibration and threshold come from training people who were held out of the
 probe that scored them. Rows without a descriptor (NaN: no token of the part) are left out.
@@ -10,23 +10,28 @@ Taught in chapter 03.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
+from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
 from sklearn.utils.class_weight import compute_sample_weight
+from threadpoolctl import ThreadpoolController
 
-from seglib import probing
+from seglib import logistic, probing
 from seglib.errors import SeglibError
 from seglib.probing import Probe
 from seglib.recipe import Recipe
 
 SEEDS = (0, 1, 2)
 ATTEMPTS = 20
+MANY = 2**23  # numbers in the rows: from there on, folds are worth a thread each
 FLATTEST = 0.01  # log-odds a standard deviation of the logits: the least that Platt may say
 
 
@@ -86,8 +91,7 @@ def fit(
     TooFewGroups, MixedVideo
     """
     seen = ~np.isnan(descriptors).any(1)
-    # In single precision the solver's line search gives up now and then.
-    rows, labels, groups = descriptors[seen].astype(float), np.asarray(labels)[seen], groups[seen]
+    rows, labels, groups = descriptors[seen], np.asarray(labels)[seen], groups[seen]
     videos = np.arange(len(rows)) if videos is None else np.asarray(videos)[seen]
     folds = _tested_in(labels, groups, recipe.inner_folds, seed)
     first, which, frames = _frames(videos, labels, groups)
@@ -98,8 +102,9 @@ def fit(
     C = max(held_out, key=lambda C: _auc(labelled, held_out[C], tested_in))
     slope, offset = calibration(labelled, held_out[C])
     threshold = best_threshold(labelled, slope * held_out[C] + offset)
-    learned = _learned(recipe.conditioning, C, rows, labels, weights)
-    return Probe(recipe.conditioning, C, slope=slope, offset=offset, threshold=threshold, **learned)
+    (learned,) = _learned(recipe.conditioning, [C], rows, labels, [weights])
+    decided = {"slope": slope, "offset": offset, "threshold": threshold}
+    return Probe(recipe.conditioning, C, **decided, **_only(learned))
 
 
 def fit_seeds(
@@ -133,17 +138,21 @@ def redrawn(
     """The same probe trained on other people: a bootstrap over groups, a probe a draw.
 
     C and calibration stay. How far the scores of these probes lie apart says how much a verdict
-    hangs on who was trained on, and nothing of what kinds of forgery were. Taught in chapter 08.
+    hangs on who was trained on, and nothing of what kinds of forgery were. Draws without one of the
+    classes are drawn again. Taught in chapter 08.
     """
     seen = ~np.isnan(descriptors).any(1)
-    rows, labels = descriptors[seen].astype(float), np.asarray(labels)[seen]
+    rows, labels = descriptors[seen], np.asarray(labels)[seen]
     names, which = np.unique(np.asarray(groups)[seen], return_inverse=True)
     chance, balance = np.full(len(names), 1 / len(names)), compute_sample_weight("balanced", labels)
-    found = []
-    for times in np.random.default_rng(seed).multinomial(len(names), chance, size=draws):
-        learned = _learned(probe.conditioning, probe.C, rows, labels, balance * times[which])
-        found.append(replace(probe, **learned))
-    return tuple(found)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(len(names), chance, size=draws)
+    kinds = [np.unique(which[labels == kind]) for kind in np.unique(labels)]
+    while any(lacking := [not all(times[kind].any() for kind in kinds) for times in drawn]):
+        drawn[lacking] = rng.multinomial(len(names), chance, size=sum(lacking))
+    weightings = (balance * times[which] for times in drawn)
+    found = _learned(probe.conditioning, [probe.C], rows, labels, weightings)
+    return tuple(replace(probe, **_only(learned)) for learned in found)
 
 
 def out_of_fold(
@@ -244,30 +253,64 @@ def _held_out_logits(
 ) -> dict[float, np.ndarray]:
     """Logits of all rows ``(N,)`` by probes trained on the other folds; by C, ascending.
 
-    What scikit-learn's ``cross_val_predict`` would give for each C, in less time: a fold's rows
-    are conditioned once for all of them.
+    What scikit-learn's ``cross_val_predict`` gives for each C, driven to the end.
     """
-    logits = {C: np.zeros(len(rows)) for C in sorted(recipe.c_grid)}
-    rows = probing.ROWWISE[recipe.conditioning](rows)
-    for fold in np.unique(folds):
-        test = folds == fold
-        mean, scale = _scaling(recipe.conditioning, rows[~test], weights[~test])
-        known, unseen = ((rows[part] - mean) / scale for part in (~test, test))
-        for C, found in logits.items():
-            classifier = _classifier(C).fit(known, labels[~test], sample_weight=weights[~test])
-            found[test] = classifier.decision_function(unseen)
-    return logits
+    strengths, tests = sorted(recipe.c_grid), [folds == fold for fold in np.unique(folds)]
+    weightings = (np.where(test, 0, weights) for test in tests)
+    learned = _learned(recipe.conditioning, strengths, rows, labels, weightings)
+    logits = np.zeros((len(strengths), len(rows)))
+    for test, found in zip(tests, learned, strict=True):
+        unseen = probing.ROWWISE[recipe.conditioning](rows[test].astype(float))
+        unseen = (unseen - found["mean"]) / found["scale"]
+        logits[:, test] = found["weight"] @ unseen.T + found["bias"][:, None]
+    return dict(zip(strengths, logits, strict=True))
 
 
 def _learned(
-    conditioning: str, C: float, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray
-) -> dict[str, np.ndarray | float]:
-    """What a `Probe` is made of, as far as all rows decide it."""
-    rows = probing.ROWWISE[conditioning](rows)
-    mean, scale = _scaling(conditioning, rows, weights)
-    classifier = _classifier(C).fit((rows - mean) / scale, labels, sample_weight=weights)
-    weight, bias = classifier.coef_[0], classifier.intercept_.item()
+    conditioning: str,
+    strengths: Sequence[float],
+    rows: np.ndarray,
+    labels: np.ndarray,
+    weightings: Iterable[np.ndarray],
+) -> list[dict[str, np.ndarray]]:
+    """What a `Probe` is made of, as far as rows decide it, for each weighting; several at a time.
+
+    weight ``(L, D)`` and bias ``(L,)``, of each strength; mean and scale ``(D,)``.
+    """
+    learn = delayed(_learned_once)
+    jobs = (learn(conditioning, strengths, rows, labels, weights) for weights in weightings)
+    threads = -1 if rows.size > MANY else 1
+    # The threads of BLAS wait for each other too often here, and how many there are moves numbers.
+    with _blas().limit(limits=1):
+        return Parallel(threads, require="sharedmem")(jobs)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Found once: looking for it takes as long as a small probe."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _learned_once(
+    conditioning: str,
+    strengths: Sequence[float],
+    rows: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+) -> dict[str, np.ndarray]:
+    counted = weights > 0
+    known, weights = rows[counted].astype(float), weights[counted]
+    known = probing.ROWWISE[conditioning](known)
+    mean, scale = _scaling(conditioning, known, weights)
+    known -= mean  # in place: of a large collection each copy is felt
+    known /= scale
+    weight, bias = logistic.fit(known, labels[counted], weights, strengths)
     return {"weight": weight, "bias": bias, "mean": mean, "scale": scale}
+
+
+def _only(learned: dict[str, np.ndarray]) -> dict[str, np.ndarray | float]:
+    """Of what was learned under one strength, that one."""
+    return learned | {"weight": learned["weight"][0], "bias": learned["bias"].item()}
 
 
 def _scaling(
@@ -276,13 +319,10 @@ def _scaling(
     """Mean and scale ``(D,)`` of each feature, where they are learned; elsewhere 0 and 1."""
     if conditioning not in probing.STANDARDISED:
         return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
-    scaler = StandardScaler().fit(rows, sample_weight=weights)
+    scaler = StandardScaler()
+    for batch in gen_batches(len(rows), logistic.BATCH):  # it copies what it is given, twice
+        scaler.partial_fit(rows[batch], sample_weight=weights[batch])
     return scaler.mean_, scaler.scale_
-
-
-def _classifier(C: float) -> LogisticRegression:
-    # Same optimum as scikit-learn's default solver, but without its hundreds of tiny steps.
-    return LogisticRegression(C=C, solver="newton-cg")
 
 
 def _auc(labels: np.ndarray, logits: np.ndarray, folds: np.ndarray) -> float:
@@ -304,7 +344,7 @@ def calibration(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
     units = scaler.fit_transform(logits[:, None], sample_weight=weights)
     count = np.bincount(labels)[labels]
     sure = (count + 1) / (count + 2)
-    platt = _classifier(np.inf)
+    platt = LogisticRegression(C=np.inf, solver="newton-cg")
     # A target between 0 and 1 is an item of either class, with the weights divided.
     platt.fit(
         np.concatenate([units, units]),

@@ -59,11 +59,11 @@ MODULES = (
     "alignment", "media", "video", "regions", "mesh", "faces", "parsing", "backbones",
     "indexing", "forgery", "perturbation", "mismatch", "manifest", "datasets", "descriptors",
     "store", "extraction", "cluster", "items", "resampling", "roc", "metrics", "simulation",
-    "probing", "training", "novelty", "panel", "stacking", "evaluation", "shortcuts", "scoretable",
-    "results", "localisation", "scoring", "counterfactual", "demo", "trials", "zeroshot", "unseen",
-    "ablation", "audit", "robustness", "experiments", "clips", "preflight", "published", "claims",
-    "receipts", "colab", "reproduction", "verification", "figures", "microscope", "report",
-    "export", "exercises", "cli",
+    "probing", "logistic", "training", "novelty", "panel", "stacking", "evaluation", "shortcuts",
+    "scoretable", "results", "localisation", "scoring", "counterfactual", "demo", "trials",
+    "zeroshot", "unseen", "ablation", "audit", "robustness", "experiments", "clips", "preflight",
+    "published", "claims", "receipts", "colab", "reproduction", "verification", "figures",
+    "microscope", "report", "export", "exercises", "cli",
 )  # fmt: skip
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
