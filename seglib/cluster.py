@@ -186,8 +186,8 @@ def _join(ray: ModuleType) -> None:
     except ConnectionError as error:
         raise NoCluster(
             f"no Ray cluster answers ({error}); expected one at RAY_ADDRESS="
-            f"{os.environ.get('RAY_ADDRESS')}. Start it (ray start --head), or unset RAY_ADDRESS "
-            "to have one started on this machine."
+            f"{os.environ.get('RAY_ADDRESS')}. Start it (ray start --head), or set "
+            "RAY_AUTH_MODE=token if it asks for one, or unset RAY_ADDRESS to have one started here."
         ) from error
 
 
