@@ -11,37 +11,30 @@ Memory is the most that the process ever held.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import resource
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
-import sklearn
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from seglib import __version__, logistic, recipe, training
+from benchmarks.measuring import Row, options, report
+from seglib import logistic, recipe, training
 
 DECAY = 0.7  # of the directions' deviations, as a power of their rank
 PEOPLE = 1000
 EXAMPLES = """\
-examples:
-  python benchmarks/probe_fitting.py --rows 20000 --width 384 --parts 2
-  python benchmarks/probe_fitting.py --json benchmarks/probe_fitting.json
+  python -m benchmarks.probe_fitting --rows 20000 --width 384 --parts 2
+  python -m benchmarks.probe_fitting --json benchmarks/probe_fitting.json
 """
 
 
 def main() -> None:
     """Measure, print, and write what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, EXAMPLES)
     parser.add_argument("--rows", type=int, default=100_000, help="default: %(default)s")
     parser.add_argument("--width", type=int, default=1024, help="default: %(default)s")
     parser.add_argument("--parts", type=int, default=12, help="default: %(default)s")
@@ -49,35 +42,25 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5, help="inner ones (default: 5)")
     parser.add_argument("--compared", type=int, default=3, help="values of C that scikit-learn "
                         "fits too, spread over all of them (default: 3)")  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
     arguments = parser.parse_args()
     grid = np.geomspace(1e-5, 1e2, arguments.strengths)
     study = recipe.demo().but(c_grid=tuple(grid.tolist()), inner_folds=arguments.folds)
-    found = {
-        "seglib": __version__,
-        "scikit-learn": sklearn.__version__,
-        "cores": os.cpu_count(),
-        **{name: getattr(arguments, name) for name in ("rows", "width", "strengths", "folds")},
-        "parts": [],
-    }
     chosen = np.linspace(0, len(grid) - 1, arguments.compared).round().astype(int)
-    found["one fold"] = compared(*generated(arguments.rows, arguments.width, 0), grid, chosen)
+    rows = compared(*generated(arguments.rows, arguments.width, 0), grid, chosen)
+    seconds = []
     for part in tqdm(range(arguments.parts), "parts", unit="part"):
         case = generated(arguments.rows, arguments.width, part)
-        start, busy = time.perf_counter(), time.process_time()
-        probe = training.fit(*case, study)
-        took = {
-            "seconds": time.perf_counter() - start,
-            "processor seconds": time.process_time() - busy,
-            "C": probe.C,
-        }
-        found["parts"].append(took)
-        for unit in ("seconds", "processor seconds"):
-            found[unit] = sum(one[unit] for one in found["parts"])
-        found["gigabytes at most"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        if arguments.json:
-            arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=1))
+        start = time.perf_counter()
+        training.fit(*case, study)
+        seconds.append(time.perf_counter() - start)
+        size = f"{arguments.rows:,} x {arguments.width}, {arguments.strengths} C, " \
+               f"{arguments.folds} folds, {part + 1} parts"  # fmt: skip
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+        whole = [
+            Row("study", f"a study: {size}", sum(seconds) / 60, "minutes"),
+            Row("memory", "the same: peak memory", memory, "GB"),
+        ]
+        report([*rows, *whole], arguments.json)
 
 
 def generated(count: int, width: int, part: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,7 +81,7 @@ def compared(
     groups: np.ndarray,
     grid: np.ndarray,
     chosen: np.ndarray,
-) -> dict:
+) -> list[Row]:
     """Processor seconds a fit of one fold, on one thread, and how far apart the logits are."""
     kept = groups % 5 > 0
     rows, labels = descriptors[kept].astype(float), labels[kept]
@@ -118,13 +101,11 @@ def compared(
             theirs.append(time.process_time() - start)
             step = rows @ (coefficients[number] - solver.coef_[0])
             apart.append(np.abs(step + intercepts[number] - solver.intercept_).max().item())
-    return {
-        "C": grid[chosen].tolist(),
-        "scikit-learn, processor seconds of each fit": theirs,
-        "ours, processor seconds a fit": ours,
-        "times faster": float(np.mean(theirs) / ours),
-        "logits apart at most, of each fit": apart,
-    }
+    floor = {"scikit-learn's newton-cg": ours / np.mean(theirs).item()}
+    return [
+        Row("fit", f"one fit of {len(rows):,} rows", ours, "processor seconds", floor),
+        Row("apart", "logits of both apart, at most", max(apart), "log-odds"),
+    ]
 
 
 if __name__ == "__main__":

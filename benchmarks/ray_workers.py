@@ -10,9 +10,7 @@ than one, each with one thread, when they share nothing and neither decode nor w
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import os
 import shutil
 import statistics
 import tempfile
@@ -22,35 +20,30 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from benchmarks.measuring import Row, options, ratio, report
 from seglib import clips, cluster, faces, manifest, recipe, video
 from seglib.extraction import Extractor
 from seglib.recipe import Recipe
 
 EXAMPLES = """\
-examples:
-  python benchmarks/ray_workers.py
-  python benchmarks/ray_workers.py --videos 12 --rounds 1 --passes 3
-  python benchmarks/ray_workers.py --json benchmarks/ray_workers.json
+  python -m benchmarks.ray_workers
+  python -m benchmarks.ray_workers --videos 12 --rounds 1 --passes 3
+  python -m benchmarks.ray_workers --json benchmarks/ray_workers.json
 """
 PEOPLE = 4  # each clip has several names
 
 
 def main() -> None:
     """Measure, print, and write what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, EXAMPLES)
     parser.add_argument("--videos", type=int, default=48, help="how many (default: 48)")
     parser.add_argument("--frames", type=int, default=8, help="of each video (default: 8)")
     parser.add_argument("--rounds", type=int, default=3, help="of one and two (default: 3)")
     parser.add_argument("--passes", type=int, default=20, help="for the ceiling (default: 20)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers as JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(arguments, Path(folder))
-    print(json.dumps(found, indent=1))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        rows = measure(arguments, Path(folder))
+    report(rows, arguments.json, videos=arguments.videos, frames=arguments.frames)
 
 
 def videos(count: int, folder: Path) -> pd.DataFrame:
@@ -67,7 +60,7 @@ def videos(count: int, folder: Path) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> dict:
+def measure(arguments: argparse.Namespace, folder: Path) -> list[Row]:
     """Videos a second, by one and by two."""
     decisions = recipe.demo().but(frames=arguments.frames)
     table = videos(arguments.videos, folder)
@@ -79,22 +72,15 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict:
             seen["workers"][count].append(rate)
             rate = ceiling(decisions, table.path[0], count, arguments.passes)
             seen["processes"][count].append(rate)
-    gains = {
-        who: [two / one for one, two in zip(*rates.values(), strict=True)]
-        for who, rates in seen.items()
-    }
-    return {
-        "recipe": str(decisions),
-        "cores": os.cpu_count(),
-        "videos": len(table),
-        "videos a second by one worker": seen["workers"][1],
-        "videos a second by two workers": seen["workers"][2],
-        "videos a second by one process, networks alone": seen["processes"][1],
-        "videos a second by two processes, networks alone": seen["processes"][2],
-        "gain of a second worker, each": gains["workers"],
-        "gain of a second worker, median": statistics.median(gains["workers"]),
-        "gain of a second process, median": statistics.median(gains["processes"]),
-    }
+    rows = []
+    for who, name in (("workers", "workers under Ray"), ("processes", "bare processes")):
+        one, two = seen[who][1], seen[who][2]
+        gain, unit = {"one of them": ratio(two, one)}, "videos a second"
+        rows += [
+            Row(f"{who}-1", f"{name}: one", statistics.median(one), unit),
+            Row(f"{who}-2", f"{name}: two", statistics.median(two), unit, gain),
+        ]
+    return rows
 
 
 def throughput(table: pd.DataFrame, workers: cluster.Workers, root: Path) -> float:
