@@ -36,6 +36,7 @@ test: assets ## run the whole test suite, which builds the book too (its page te
 
 results: assets ## run every notebook and make its numbers the published ones (results/)
 	@$(PY) book/build.py --no-publish --keep-results $(ARGS)
+	@$(PY) book/pictures.py
 	@$(TOOK)
 
 verify: $(STAMP) ## check every published number against the scores it was made from

@@ -31,7 +31,7 @@ MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the ceiling's product
 EXAMPLES = """\
   python -m benchmarks.encoder
   python -m benchmarks.encoder --only demo --rounds 3 --compile
-  python -m benchmarks.encoder --json benchmarks/encoder_gpu.json   # on a machine with a GPU
+  python -m benchmarks.encoder --json FILE   # on a machine with a GPU
 """
 
 

@@ -128,6 +128,7 @@ def extract(
                 raise found
             made += found.made
             bar.update(found.made)
+    store.sweep()  # a worker may have been killed and started again
     return Outcome(made, there, len(todo) - made)
 
 
@@ -143,9 +144,10 @@ def _outcomes(
     videos = from_items([row._asdict() for row in todo], override_num_blocks=len(todo))
     count = min(workers.count, len(todo))
     # Without GPUs decoding runs beside the networks, as on one machine: workers have all cores.
-    cores = 0 if workers.share["num_cpus"] else 1
+    # With them it has the cores for itself, and a GPU wants several.
+    cores, readers = (0, count) if workers.share["num_cpus"] else (1, None)
     decoded = videos.map(
-        partial(_read, store=store), num_cpus=cores, compute=TaskPoolStrategy(size=count)
+        partial(_read, store=store), num_cpus=cores, compute=TaskPoolStrategy(size=readers)
     )
     finished = decoded.map(
         _Maker,

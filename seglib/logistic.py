@@ -23,7 +23,7 @@ from scipy.special import expit
 
 from seglib.errors import SeglibError
 
-TOLERANCE = 1e-9  # of the gradient in the end: as a share of that at 0, if rows pull as they did
+TOLERANCE = 1e-9  # of the gradient in the end: a share of how one class pulls at 0, see `_small`
 ROUGHNESS = 0.1  # what a step may leave of it
 DESCENT = 1e-4  # the share of what a step promises that it has to keep
 STEPS, HALVINGS = 100, 30  # the most that are made; a dozen steps and no halving is usual
@@ -70,16 +70,18 @@ def fit(
     ------
     BadRows, NotConverged
     """
-    rows, C = np.asarray(rows, float), np.asarray(C, float)
+    rows, labels, C = np.asarray(rows, float), np.asarray(labels), np.asarray(C, float)
     _check(rows, labels, weights, C)
+    labels = labels.astype(int)  # of unsigned ones, less than 0 would be more than 0
     if len(rows) < rows.shape[1]:
         # The penalty is blind to rotations, so that fewer features than rows say as much.
         basis, turned = np.linalg.qr(rows.T)
         coefficients, intercepts = fit(turned.T, labels, weights, C)
         return coefficients @ basis.T, intercepts
     rough, pulls = rows.astype(np.float32), C[:, None] * weights
-    spectrum = np.linalg.eigh(_gram(rows, weights / 4))
-    found = _minimised(_Objective(rows, rough, labels, pulls, C[:, None], *spectrum))
+    values, vectors = np.linalg.eigh(_gram(rows, weights / 4))
+    bounds = values.clip(0), vectors  # below 0 is rounding
+    found = _minimised(_Objective(rows, rough, labels, pulls, C[:, None], *bounds))
     return found[:, :-1], found[:, -1]
 
 
@@ -144,7 +146,14 @@ class _Objective:
     def newton(self, gradient: np.ndarray, bends: np.ndarray) -> np.ndarray:
         """The exact step ``(W,)`` of one objective."""
         hessian = _gram(self.rows, bends) + np.diag(_penalised(np.ones(len(gradient))))
-        return -cho_solve(cho_factor(hessian), gradient)
+        try:
+            return -cho_solve(cho_factor(hessian), gradient)
+        except np.linalg.LinAlgError as error:
+            raise NotConverged(
+                f"the curvature of a logistic regression has no inverse ({error}); expected rows "
+                "of moderate size. Divide each feature by its standard deviation (conditioning "
+                "`standardise`), or lower C."
+            ) from error
 
     def preconditioned(self, gradients: np.ndarray, under: np.ndarray) -> np.ndarray:
         """The gradients times what bounds the inverse of their Hessian, ``(K, W)``."""
@@ -191,10 +200,9 @@ def _minimised(objective: _Objective) -> np.ndarray:
     under = np.arange(len(objective.C))
     points = np.zeros((len(under), len(objective.values)))
     gradients, bends, strain = objective.slopes(points, under)
-    sizes = _sizes(objective, gradients, under)
-    small = TOLERANCE * sizes / strain
+    sizes, small = _sizes(objective, gradients, under), _small(objective, strain)
     for _ in range(STEPS):
-        far = sizes > small[under] * strain
+        far = ~(sizes <= small[under] * strain)  # what is no number is far, too
         if not far.any():
             return points
         now = under, gradients, bends, strain, sizes
@@ -214,11 +222,22 @@ def _minimised(objective: _Objective) -> np.ndarray:
                 break
         else:
             break
-    left = ", ".join(f"{C:g}" for C in objective.C[under[sizes > small[under] * strain], 0])
+    left = ", ".join(f"{C:g}" for C in objective.C[under[~(sizes <= small[under] * strain)], 0])
     raise NotConverged(
-        f"no optimum was found under C = {left}; expected one after {STEPS} steps. Divide each "
+        f"no optimum was found under C = {left}; expected one within {STEPS} steps. Divide each "
         "feature by its standard deviation (conditioning `standardise`), or lower C."
     )
+
+
+def _small(objective: _Objective, strain: np.ndarray) -> np.ndarray:
+    """How small a gradient has to be ``(L,)`` for as hard as all rows pull together.
+
+    Not a share of the gradient at 0 itself: where both classes have the same rows it is nothing
+    but rounding, and 0 is the optimum.
+    """
+    pulls = objective.pulls * objective.labels / 2
+    alone = np.column_stack([pulls @ objective.rows, pulls.sum(1)])
+    return TOLERANCE * _sizes(objective, alone, np.arange(len(alone))) / strain
 
 
 def _steps(

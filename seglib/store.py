@@ -179,7 +179,8 @@ class Store:
     def sweep(self) -> None:
         """Delete the halves of files that killed writers left; not those that are being written.
 
-        Once a run: looking for those of one video would go through the whole folder for each.
+        For a run as a whole: to look for those of each video would go through the whole folder
+        every time.
 
         Raises
         ------
@@ -189,8 +190,12 @@ class Store:
             return
         for rest in self.folder.glob("*/*.part"):
             if lock := self._locked(rest.name.partition(".")[0]):
-                rest.unlink(missing_ok=True)
-                lock.release()
+                try:
+                    rest.unlink(missing_ok=True)
+                except OSError as error:
+                    raise files.cannot_write(rest, error) from error
+                finally:
+                    lock.release()
 
     def write(
         self,

@@ -121,7 +121,6 @@ KILOBYTE = """
 import resource, signal, sys
 from pathlib import Path
 from seglib import files
-from seglib.errors import UnknownName
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
@@ -164,7 +163,6 @@ READ_ONLY = """
 import sys
 from pathlib import Path
 from seglib import files
-from seglib.errors import UnknownName
 
 def write(path):
     with files.replacing(path) as part:

@@ -208,7 +208,7 @@ def test_rows_of_one_class_are_refused_as_by_scikit_learn():
 
 def test_an_optimum_that_is_not_found_is_not_given_out(monkeypatch):
     monkeypatch.setattr(logistic, "STEPS", 2)
-    with pytest.raises(NotConverged, match=r"under C = 10, 1000; expected one after 2 steps"):
+    with pytest.raises(NotConverged, match=r"under C = 10, 1000; expected one within 2 steps"):
         logistic.fit(*items(lead=4), np.ones(200), [1e-9, 10, 1000])
 
 
@@ -224,3 +224,38 @@ def test_a_step_that_goes_too_far_is_shortened(monkeypatch):
     steps = logistic._steps
     monkeypatch.setattr(logistic, "_steps", lambda *given: 5 * steps(*given))
     check(*items(), strengths=[1])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, bool, float])
+def test_labels_of_any_type_mean_the_same(kind):
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(40, 5)), np.arange(40) % 2
+    found = logistic.fit(rows, labels.astype(kind), np.ones(40), np.array([1.0]))
+    for one, other in zip(
+        found, logistic.fit(rows, labels, np.ones(40), np.array([1.0])), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("weights", ["even", "uneven"])
+@pytest.mark.parametrize("centred", [True, False])
+def test_where_both_classes_have_the_same_rows_there_is_nothing_to_learn(weights, centred):
+    """So it is where a part that no forgery touched is encoded alone."""
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(60, 12)) + (0 if centred else 100)
+    rows = rows - rows.mean(0) if centred else rows
+    counted = np.ones(60) if weights == "even" else rng.uniform(0.2, 3, 60)
+    weights = np.concatenate([counted, counted])
+    labels = np.repeat([0, 1], 60)
+    found, intercepts = logistic.fit(np.concatenate([rows, rows]), labels, weights, STRENGTHS)
+    np.testing.assert_allclose(found, 0, atol=1e-8)
+    np.testing.assert_allclose(intercepts, 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("ones", [30, 10])
+def test_rows_that_never_change_leave_the_intercept_alone(ones):
+    labels = np.repeat([0, 1], [40 - ones, ones])
+    balanced = np.where(labels == 1, 20 / ones, 20 / (40 - ones))
+    found, intercepts = logistic.fit(np.full((40, 6), 0.3), labels, balanced, STRENGTHS)
+    np.testing.assert_allclose(found, 0, atol=1e-8)
+    np.testing.assert_allclose(intercepts, 0, atol=1e-8)
