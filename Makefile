@@ -51,7 +51,7 @@ robustness: assets ## measure every perturbation of chapter 07 anew; takes about
 	@$(PY) -c "from seglib import robustness; robustness.publish()"
 	@$(TOOK)
 
-benchmarks: assets ## measure anew what the page of costs quotes; about an hour, on an idle machine
+benchmarks: assets ## measure anew what the page of costs quotes; an hour or two, on an idle machine
 	@$(PY) -m benchmarks $(ARGS)
 	@$(TOOK)
 

@@ -1,6 +1,6 @@
 """All benchmarks, one after the other, each in a process of its own; the book quotes their figures.
 
-They take about half an hour on two cores and want the machine for themselves.
+They take an hour or two on two cores and want the machine for themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the book takes: every chapter with no descriptors there, then with those of the first build.
 
 The same command runs twice with a cache of its own that begins with the weights and the faces
-only. A chapter's seconds are papermill's; the pages are what is left of the whole.
+only. A chapter's seconds are papermill's. Pages are not built: they quote these figures.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def built(folder: Path, cache: Path, only: str | None) -> dict[str, float]:
         ran = nbformat.read(path, as_version=4).metadata.get("papermill", {})
         if ran.get("duration"):
             found[path.stem] = ran["duration"]
-    return found | {"pages": whole - sum(found.values()), "whole": whole}
+    return found | {"whole": whole}
 
 
 if __name__ == "__main__":

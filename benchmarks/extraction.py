@@ -92,7 +92,7 @@ def videos(data: Path | None, count: int, folder: Path) -> list[Path]:
 
 def measure(extractor: Extractor, paths: list[Path], stores: Path) -> list[Row]:
     """The chain's frames a second, and what its stages take."""
-    seconds, stages, frames = defaultdict(list), defaultdict(list), []
+    seconds, stages = defaultdict(list), defaultdict(list)
     described = features(extractor)
     for number, path in enumerate(tqdm([paths[0], *paths], "videos", unit="video")):
         table = manifest.from_rows([{"video_uid": str(number), "path": str(path), "label": 0,
@@ -103,33 +103,33 @@ def measure(extractor: Extractor, paths: list[Path], stores: Path) -> list[Row]:
             start = time.perf_counter()
             found[name] = loop(extractor, described, path)
             took[name] = time.perf_counter() - start
-        check(Store.find(stores, extractor.recipe), uid, found)
+        store, count = Store.find(stores, extractor.recipe), len(found["a careful loop"])
+        check(store, uid, found)
+        one_by_one = by_stage(extractor, store, next(table.itertuples(index=False)))
         if number:  # the first one warms up
-            frames.append(len(found["a careful loop"]))
             for name, one in took.items():
-                seconds[name].append(one)
-            for name, one in by_stage(extractor, path).items():
-                stages[name].append(one / frames[-1])
-    return [*whole(seconds, frames), *shares(stages)]
+                seconds[name].append(one / count)
+            for name, one in one_by_one.items():
+                stages[name].append(one / count)
+    return [*whole(seconds), *shares(stages)]
 
 
-def whole(seconds: dict[str, list], frames: list[int]) -> list[Row]:
-    """Frames a second of the chain and of what it is compared with."""
+def whole(seconds: dict[str, list]) -> list[Row]:
+    """Milliseconds a frame of the chain and of what it is compared with."""
     rows = []
-    for name, all_seconds in seconds.items():
-        rate = statistics.median(n / one for n, one in zip(frames, all_seconds, strict=True))
-        floors = {}
-        if name == "the chain":
-            others = {key: value for key, value in seconds.items() if key != name}
-            floors = {key: ratio(all_seconds, value) for key, value in others.items()}
-        rows.append(Row(name.replace(" ", "-"), name, rate, "frames a second", floors))
+    for name, each in seconds.items():
+        others = {key: value for key, value in seconds.items() if key != name}
+        floors = {key: ratio(each, value) for key, value in others.items()}
+        took = 1e3 * statistics.median(each)
+        floors = floors if name == "the chain" else {}
+        rows.append(Row(name.replace(" ", "-"), name, took, "ms a frame", floors))
     return rows
 
 
 def shares(stages: dict[str, list]) -> list[Row]:
     """Milliseconds a frame of each stage, and how they compare with the networks'."""
     medians = {name: statistics.median(each) for name, each in stages.items()}
-    networks = sum(medians[name] for name in ("detect", "encode"))
+    networks = sum(medians[name] for name in ("detect", "parse", "encode"))
     others = sum(medians.values()) - networks
     rows = [
         Row(name, f"stage: {name}", 1e3 * one, "ms a frame", {"the networks alone": one / networks})
@@ -154,8 +154,9 @@ def pair(extractor: Extractor, table: pd.DataFrame, stores: Path) -> dict[str, f
     return {"the chain": chain, "the networks alone": time.perf_counter() - start}
 
 
-def by_stage(extractor: Extractor, path: Path) -> dict[str, float]:
+def by_stage(extractor: Extractor, store: Store, row) -> dict[str, float]:
     """Seconds of each stage for one video, one batch and one stage after the other."""
+    path, uid = row.path, row.video_uid
     seconds: dict[str, float] = defaultdict(float)
 
     def timed(name: str, call: Callable, *given):
@@ -164,6 +165,7 @@ def by_stage(extractor: Extractor, path: Path) -> dict[str, float]:
         seconds[name] += time.perf_counter() - start
         return answer
 
+    timed("hash", extraction._content, row, extractor.recipe)
     indices = video.evenly(video.length(path), extractor.recipe.frames)
     images = [image for _, image in timed("decode", list, video.read(path, indices))]
     for start in range(0, len(images), extractor.batch):
@@ -178,6 +180,8 @@ def by_stage(extractor: Extractor, path: Path) -> dict[str, float]:
         labels = timed("label", indexing.patch_labels, maps, extractor.backbone.grid(crops))
         seeds, sets = [(0, i) for i in range(len(crops))], indexing.by_label(labels)
         timed("pool", extractor._under, extractor.recipe, crops, sets, seeds, tokens)
+    ledger, found = store.ledger([uid]), Descriptors.load(store.path(uid))
+    timed("write", store.write, uid, store.made_from(uid), ledger, found)
     return seconds
 
 

@@ -129,10 +129,11 @@ def rows(found: dict[int, dict[str, float]]) -> list[Row]:
     """A few rows for each number of videos."""
     made = []
     for size, one in found.items():
-        rate = FRAMES / (one["made"] + one["networks"])
+        whole = one["made"] + one["networks"]
         floor = {"the networks alone": 1 + one["made"] / one["networks"]}
         made += [
-            Row(f"rate-{size}", f"{size} videos", rate, "frames a second", floor),
+            Row(f"rate-{size}", f"{size} videos", FRAMES / whole, "frames a second"),
+            Row(f"whole-{size}", f"{size} videos: all", 1e3 * whole, "ms a video", floor),
             Row(f"made-{size}", f"{size} videos: beside the networks", 1e3 * one["made"],
                 "ms a video"),
             Row(f"looked-{size}", f"{size} videos: seeing that all is there", 1e3 * one["looked"],

@@ -28,7 +28,10 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was measured; ratios say how many times its floors it is."""
+    """One thing that was measured; ratios say how many times as long as its floors it takes.
+
+    Of what is no time, bytes for one, how many times as much as they it is.
+    """
 
     key: str
     what: str

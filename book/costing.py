@@ -118,6 +118,7 @@ class CostRole(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Its text."""
         folder = Path(self.config.seglib_benchmarks)
+        self.env.note_dependency(str(folder / f"{self.text.partition('.')[0]}.json"))
         try:
             text = figure(folder, self.text)
         except SeglibError as error:
@@ -156,7 +157,7 @@ class Costs(_Costs):
              *(shown(row.ratios[name]) if name in row.ratios else "" for name in floors)]
             for row in found.rows.values()
         ]  # fmt: skip
-        head = ["what", "measured", *(f"in units of {name}" for name in floors)]
+        head = ["what", "measured", *(f"times {name}" for name in floors)]
         return [table(head, rows, found.told)]
 
 
@@ -172,6 +173,10 @@ class Growth(_Costs):
         if found is None:
             return []
         kinds = self.options["kinds"].split()
+        if unknown := [kind for kind in kinds if not _points(found, kind)]:
+            raise self.error(
+                f"no rows of {unknown} in {self.arguments[0]}; expected {[*found.rows]}"
+            )
         lines = {kind: _line(found, kind) for kind in kinds}
         told = "; ".join(
             f"{unit}: " + ", ".join(f"{shown(y)} at {x:,}" for x, y in points)
@@ -182,10 +187,15 @@ class Growth(_Costs):
                           format="html")]  # fmt: skip
 
 
+def _points(found: Benchmark, kind: str) -> dict[int, Row]:
+    """The rows ``KIND-N`` of one kind, by N."""
+    keys = {key: key.rpartition("-") for key in found.rows}
+    return {int(n): found.rows[key] for key, (own, _, n) in keys.items() if own == kind}
+
+
 def _line(found: Benchmark, kind: str) -> tuple[str, list[tuple[int, float]]]:
     """The unit of the rows of one kind, and their points."""
-    rows = {int(key.rpartition("-")[2]): row for key, row in found.rows.items()
-            if key.rpartition("-")[0] == kind}  # fmt: skip
+    rows = _points(found, kind)
     return next(iter(rows.values())).unit, sorted((size, row.value) for size, row in rows.items())
 
 
@@ -215,6 +225,7 @@ def _drawn(lines: Sequence[tuple[str, list[tuple[int, float]]]]) -> str:
 
 ASSUMED = {  # what ``{plan}`` must be told, and what each is
     "videos": "numbers of videos",
+    "length": "frames that a video has, in 1280 x 720",
     "teraflops": "a GPU's peak in bfloat16, tera-operations a second",
     "share": "the share of that peak that the networks reach",
     "gpu": "dollars for an hour of the GPU",
@@ -236,10 +247,13 @@ class Plan(_Costs):
         benchmarks = [self.benchmark(name) for name in ("decoding", "encoder", "growth")]
         if None in benchmarks:
             return []
-        said = yaml.safe_load("\n".join(self.content))
+        said = yaml.safe_load("\n".join(self.content)) or {}
         if said.keys() != ASSUMED.keys():
             raise self.error(f"a plan of {sorted(said)}; expected {sorted(ASSUMED)}")
-        rows = [needed(count, said, *benchmarks) for count in said["videos"]]
+        try:
+            rows = [needed(count, said, *benchmarks) for count in said["videos"]]
+        except KeyError as error:
+            raise self.error(f"a benchmark has no row {error}; run all of it") from error
         head = ["videos", "decoding, core hours", "networks, GPU hours", "the same on these cores, "
                 "years", "store, TB", "computing, dollars", "store, dollars a month"]  # fmt: skip
         assumed = [[told, _listed(said[name])] for name, told in ASSUMED.items()]
@@ -252,11 +266,11 @@ def needed(
     """One row of the plan: every network sees each frame once."""
     decisions = recipe.paper()
     frames, networks = videos * decisions.frames, ("paper", "parser")
-    cores = int(decoding.made["cores"])
-    decoded = frames * decoding.rows["taken"].value / 1e3 * cores / HOUR
+    passed = decoding.rows["passed"].value / 1e3 * int(decoding.made["cores"])
+    decoded = videos * said["length"] * passed / HOUR
     operations = frames * sum(encoder.rows[f"operations-{one}"].value for one in networks) * 1e9
     on_gpu = operations / (said["teraflops"] * 1e12 * said["share"]) / HOUR
-    here = frames * sum(1 / encoder.rows[f"contextual-{one}"].value for one in networks)
+    here = frames * sum(encoder.rows[f"contextual-{one}"].value / 1e3 for one in networks)
     largest = max(_line(growth, "store")[1])[0]
     kept = growth.rows[f"store-{largest}"].ratios["uncompressed"]
     terabytes = kept * at_most(frames, WIDTH, decisions) / 1e12
