@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.measuring import Row, options, ratio, report, turns
 from seglib import backbones, devices, faces
@@ -28,7 +28,11 @@ CASES = {  # what, pixels a side, crops a batch on a CPU and on a GPU
 }
 MOUTH = 0.05  # of the patches, about what a mouth has
 # torch's counter knows attention on a GPU only.
-COUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
+COUNTED = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: (
+        sdpa_flop_count(*shapes[:3])
+    )
+}
 CEILING = "its operations in a matrix product"
 MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the ceiling's product
 EXAMPLES = """\

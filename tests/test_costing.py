@@ -5,14 +5,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import measuring
+from benchmarks import encoder, measuring
 from benchmarks.measuring import Row
 from book import costing
-from seglib import recipe
+from seglib import devices, recipe
 from seglib.store import at_most
 
 PLAN = """
@@ -173,3 +175,21 @@ def test_every_benchmark_of_the_page_has_its_program():
     for line in page.splitlines():
         if line.startswith("```{costs} "):
             assert (costing.FOLDER / f"{line.split()[1]}.py").is_file()
+
+
+def test_all_operations_of_an_encoder_are_counted():
+    """torch's counter passes attention over on a CPU, unless it is written out."""
+    devices.let_torchvision_import()
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    config = DINOv3ViTConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2
+    )
+    found = []
+    for attention in ("sdpa", "eager"):
+        model = DINOv3ViTModel._from_config(config, attn_implementation=attention)
+        counter = FlopCounterMode(display=False, custom_mapping=encoder.COUNTED)
+        with torch.inference_mode(), counter:
+            model(torch.zeros(1, 3, 64, 64))
+        found.append(counter.get_total_flops())
+    assert found[0] == found[1]
