@@ -54,23 +54,23 @@ def main() -> None:
     report(rows, arguments.json, precision=str(devices.dtype(devices.choose())))
 
 
-def build(name: str) -> Encoder:
+def build(name: str, device: str | None = None) -> Encoder:
     """One of the encoders; DINOv3 and FaRL's with random weights."""
     if name == "demo":
-        return backbones.load("dinov2-s", preprocessing=Preprocessing(CASES[name][1]))
+        return backbones.load("dinov2-s", device)
     devices.let_torchvision_import()
     from transformers import CLIPVisionConfig, CLIPVisionModel, DINOv3ViTConfig, DINOv3ViTModel
 
     if name == "paper":
         shape = DINOv3ViTConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24,
                                 num_attention_heads=16, num_register_tokens=4)  # fmt: skip
-        return Encoder(DINOv3ViTModel(shape))
+        return Encoder(DINOv3ViTModel(shape), device)
     shape = CLIPVisionConfig(patch_size=16, image_size=448)
-    return Encoder(CLIPVisionModel(shape), preprocessing=Preprocessing(normalisation="clip"))
+    return Encoder(CLIPVisionModel(shape), device, Preprocessing(normalisation="clip"))
 
 
 def measure(name: str, rounds: int, compiling: bool) -> list[Row]:
-    """Operations and frames a second of one encoder."""
+    """Operations and milliseconds a crop of one encoder."""
     encoder = build(name)
     what, side, *sizes = CASES[name]
     gpu = encoder.device.startswith("cuda")

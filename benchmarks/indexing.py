@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from benchmarks.isolated_encoding import portraits
 from benchmarks.measuring import Row, against, options, report, turns
-from seglib import assets, faces, indexing, media, parsing
+from seglib import indexing, parsing
 from seglib.regions import LABELS
 
 SIZES = {  # crops, pixels a side, patches a side, width of a token
@@ -32,7 +33,7 @@ def main() -> None:
 def measure(name: str, rounds: int) -> list[Row]:
     """Counting a batch's pixels by patch and label, and summing its tokens by label."""
     crops, side, patches, width = SIZES[name]
-    maps, grid = label_maps(crops, side), (patches, patches)
+    maps, grid = parsing.load("mesh")(portraits(side, crops)), (patches, patches)
     members = indexing.by_label(indexing.patch_labels(maps, grid))
     # As an encoder gives them: behind CLS and four registers of each crop.
     tokens = torch.randn(crops, 5 + patches**2, width)[:, 5:].unflatten(1, grid)
@@ -62,25 +63,9 @@ def measure(name: str, rounds: int) -> list[Row]:
     )
     size = f"{crops} crops of {side} px"
     return [
-        against(f"labels-{name}", f"patch labels, {size}", labels, "ours", crops, "ms a crop"),
-        against(
-            f"pooling-{name}",
-            f"pooling, {size}, tokens of {width}",
-            pools,
-            "ours",
-            crops,
-            "ms a crop",
-        ),
+        against(f"labels-{name}", f"patch labels, {size}", labels, crops, "ms a crop"),
+        against(f"pooling-{name}", f"pooling, {size}, width {width}", pools, crops, "ms a crop"),
     ]
-
-
-def label_maps(count: int, side: int) -> np.ndarray:
-    """Of the demo's people, ``(B, H, W)``."""
-    detector, found = faces.load("mesh"), []
-    for picture in assets.pictures("orl")[::10][:count]:
-        image = media.read_image(picture.path)
-        found.append(faces.crop(image, faces.largest(image, detector), side, 1.0))
-    return parsing.load("mesh")(found)
 
 
 def counts_in_a_loop(maps: np.ndarray, patches: int) -> np.ndarray:

@@ -19,19 +19,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.encoder import build
 from benchmarks.measuring import Row, options, report
-from seglib import assets, backbones, devices, faces, indexing, media, parsing
+from seglib import assets, faces, indexing, media, parsing
 from seglib.backbones import Encoder
 from seglib.faces import Crop
 
-DEVICE = "cpu"
 ENCODINGS = {"isolated": True, "isolated-bare": False}  # whether CLS and registers enter
 PARTS = ("mouth", "eyes", "brows", "nose")
 # encoder, pixels of the square crop, crops a batch, parts, pairs of timings
 CASES = {
-    "DINOv2 ViT-S/14 at 224": ("dinov2-s", 224, 8, PARTS, 5),
-    "DINOv2 ViT-S/14 at 280": ("dinov2-s", 280, 8, PARTS, 5),
-    "DINOv3 ViT-L/16 at 448": ("dinov3-l", 448, 2, ("mouth",), 1),
+    "DINOv2 ViT-S/14 at 224": ("demo", 224, 8, PARTS, 5),
+    "DINOv2 ViT-S/14 at 280": ("demo", 280, 8, PARTS, 5),
+    "DINOv3 ViT-L/16 at 448": ("paper", 448, 2, ("mouth",), 1),
 }
 EXAMPLES = """\
   python -m benchmarks.isolated_encoding
@@ -51,25 +51,8 @@ def main() -> None:
     for case in [arguments.only] if arguments.only else CASES:
         name, side, batch, parts, pairs = CASES[case]
         crops = portraits(side, batch)
-        rows += measure(case, build(name), crops, parts, arguments.pairs or pairs)
+        rows += measure(case, build(name, "cpu"), crops, parts, arguments.pairs or pairs)
     report(rows, arguments.json)
-
-
-def build(name: str) -> Encoder:
-    """The embedded encoder, or one of DINOv3 ViT-L's shape."""
-    if name in backbones.EMBEDDED:
-        return backbones.load(name, DEVICE)
-    devices.let_torchvision_import()
-    from transformers import DINOv3ViTConfig, DINOv3ViTModel
-
-    config = DINOv3ViTConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        num_register_tokens=4,
-    )
-    return Encoder(DINOv3ViTModel(config), DEVICE)
 
 
 def portraits(side: int, count: int) -> list[Crop]:

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from seglib import __version__
@@ -57,16 +56,17 @@ def ratio(one: list[float], other: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def against(
-    key: str, what: str, seconds: Mapping[str, list], ours: str, per: int, unit: str
-) -> Row:
-    """A row from `turns`: milliseconds of `ours` for one of `per`, and its ratio to the others."""
-    floors = {name: ratio(seconds[ours], other) for name, other in seconds.items() if name != ours}
-    return Row(key, what, 1e3 * statistics.median(seconds[ours]) / per, unit, floors)
+def against(key: str, what: str, seconds: Mapping[str, list], per: int, unit: str) -> Row:
+    """A row from `turns`: milliseconds of "ours" for one of `per`, and its ratio to the others."""
+    ours = seconds["ours"]
+    floors = {name: ratio(ours, other) for name, other in seconds.items() if other is not ours}
+    return Row(key, what, 1e3 * statistics.median(ours) / per, unit, floors)
 
 
 def machine() -> dict[str, str | int]:
     """What the figures were made on."""
+    import torch  # here: the book reads rows without it
+
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "seglib": __version__,

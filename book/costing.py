@@ -23,12 +23,11 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+from benchmarks.measuring import FOLDER, Row
 from book.quoting import table
 from seglib import recipe
 from seglib.errors import SeglibError, unknown_name
-from seglib.store import at_most
 
-FOLDER = Path(__file__).parent.parent / "benchmarks"
 HOUR = 3600  # seconds
 WIDTH = 1024  # of a token of the paper's encoder
 logger = logging.getLogger(__name__)
@@ -36,17 +35,6 @@ logger = logging.getLogger(__name__)
 
 class NoFigure(SeglibError):
     """A benchmark was not run, or measures no such thing."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One thing that was measured, see `benchmarks.measuring.Row`."""
-
-    key: str
-    what: str
-    value: float
-    unit: str
-    ratios: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -264,6 +252,8 @@ def needed(
     videos: int, said: Mapping, decoding: Benchmark, encoder: Benchmark, growth: Benchmark
 ) -> list[str]:
     """One row of the plan: every network sees each frame once."""
+    from seglib.store import at_most  # which loads torch: most pages do without
+
     decisions = recipe.paper()
     frames, networks = videos * decisions.frames, ("paper", "parser")
     passed = decoding.rows["passed"].value / 1e3 * int(decoding.made["cores"])

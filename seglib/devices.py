@@ -51,12 +51,12 @@ def batch(device: str, trial: Callable[[int], object]) -> int:
     """How many crops should travel through the networks together.
 
     On a CPU more than a few are no faster. A GPU gets as many as half of its free memory bears,
-    by what a trial takes: a large encoder on a small card would else run out of it.
+    by what a trial with the encoder takes: a large one on a small card would else run out of it.
 
     Parameters
     ----------
     trial : callable
-        Sends so many crops through.
+        Encodes so many crops.
     """
     if not device.startswith("cuda"):
         return BATCH

@@ -140,8 +140,8 @@ def partial_pools(
     Parameters
     ----------
     patches : (B, gh, gw, D)
-        On any device, where they are pooled. Tokens that belong to no set are not looked at, and
-        may be NaN.
+        On any device, where they are summed; for the maximum they come to the CPU. Tokens that
+        belong to no set are not looked at, and may be NaN.
     members : (B, K, gh, gw) bool
 
     Returns

@@ -1,16 +1,14 @@
 """The page of costs quotes what the benchmarks left, and refuses what they did not measure."""
 
-import io
-import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from bs4 import BeautifulSoup
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
+from sphinxpages import built_page, cells
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import __main__ as benchmarks
 from benchmarks import encoder, measuring
 from benchmarks.measuring import Row
 from book import costing
@@ -52,21 +50,10 @@ def build(tmp_path):
         settings = {
             "extensions": ["myst_parser", "book.costing"],
             "seglib_benchmarks": str(folder),
-            "html_theme": "basic",
         }
-        told = io.StringIO()
-        with docutils_namespace():
-            Sphinx(
-                source, None, out, out, "html", settings, status=None, warning=told, freshenv=True
-            ).build()
-        html = (out / "index.html").read_text(encoding="utf-8")
-        return BeautifulSoup(html, "html.parser"), told.getvalue()
+        return built_page(source, out, settings, "index")
 
     return built
-
-
-def cells(table):
-    return [[cell.text.strip() for cell in row.find_all(["td", "th"])] for row in table("tr")]
 
 
 def test_a_table_has_a_column_for_each_floor(figures, build):
@@ -167,14 +154,10 @@ def test_a_plan_that_does_not_say_all_it_assumes_is_refused(figures, build):
 
 def test_every_benchmark_of_the_page_has_its_program():
     page = (Path(costing.__file__).parent / "costs.md").read_text(encoding="utf-8")
-    for path in costing.FOLDER.glob("*.json"):
-        assert path.with_suffix(".py").is_file()
-        found = json.loads(path.read_text(encoding="utf-8"))
-        assert found["made"]["cores"] >= 1
-        assert found["rows"], path
-    for line in page.splitlines():
-        if line.startswith("```{costs} "):
-            assert (costing.FOLDER / f"{line.split()[1]}.py").is_file()
+    quoted = re.findall(r"\{(?:costs|growth)\} (\w+)|\{cost\}`(\w+)\.", page)
+    names = {name for pair in quoted for name in pair if name}
+    assert {"extraction", "growth", "probe_fitting"} <= names <= set(benchmarks.ALL)
+    assert all((costing.FOLDER / f"{name}.py").is_file() for name in benchmarks.ALL)
 
 
 def test_all_operations_of_an_encoder_are_counted():

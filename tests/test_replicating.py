@@ -1,14 +1,11 @@
 """The page of receipts: machines, spread and failures, and no page with an edited receipt."""
 
-import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from bs4 import BeautifulSoup
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
+from sphinxpages import built_page, cells
 
 from book import replicating
 from seglib import receipts, recipe, results
@@ -52,21 +49,10 @@ def build(tmp_path):
             "extensions": ["myst_parser", "book.replicating"],
             "root_doc": "book/replications",
             "seglib_results": str(folder),
-            "html_theme": "basic",
         }
-        told = io.StringIO()
-        with docutils_namespace():
-            Sphinx(
-                source, None, out, out, "html", settings, status=None, warning=told, freshenv=True
-            ).build()
-        html = (out / "book" / "replications.html").read_text(encoding="utf-8")
-        return BeautifulSoup(html, "html.parser"), told.getvalue()
+        return built_page(source, out, settings, "book/replications")
 
     return built
-
-
-def cells(table):
-    return [[cell.text.strip() for cell in row.find_all(["td", "th"])] for row in table("tr")]
 
 
 def test_without_a_receipt_the_page_says_so(published, build):
