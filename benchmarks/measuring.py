@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -40,12 +41,17 @@ class Row:
 
 
 def turns(calls: Mapping[str, Callable[[], object]], rounds: int, label: str) -> dict[str, list]:
-    """Seconds of each call, a number a round; the first round warms up and is left out."""
+    """Seconds of each call, a number a round; the first round warms up and is left out.
+
+    Each round has an order of its own, so that no call always finds the caches and the threads as
+    one other leaves them.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
+    orders = random.Random(0)
     for number in tqdm(range(-1, rounds), label, unit="round", leave=False):
-        for name, call in calls.items():
+        for name in orders.sample([*calls], len(calls)):
             start = time.perf_counter()
-            call()
+            calls[name]()
             if number >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds

@@ -34,6 +34,7 @@ from seglib.recipe import OF_TOKENS, UNTOUCHED, Recipe
 from seglib.store import Store
 
 AHEAD = 2  # videos that are decoded while the networks work on another
+LOOKING = 16  # videos that are looked for in a store at a time
 MASKED = 127  # a mask's pixels are brighter: compressed, they are neither black nor white
 MAX_HELD = 1_200_000_000  # bytes of one video's frames, all in memory: 32 of 4K take two thirds
 WHOLE = -1  # in place of a frame's index: the whole video could not be read
@@ -359,7 +360,9 @@ class Extractor:
                 for one, seed in zip(members, seeds, strict=True)
             ]
         )
-        tokens, elsewhere = (self._encoded(crops, sets, recipe, whole) for sets in (members, dealt))
+        tokens = elsewhere = self._encoded(crops, members, recipe, whole)
+        if not np.array_equal(members.any(1), dealt.any(1)):  # else the same patches are encoded
+            elsewhere = self._encoded(crops, dealt, recipe, whole)
         pools, counts = indexing.partial_pools(tokens.patches, members, recipe.pooling)
         random, _ = indexing.partial_pools(elsewhere.patches, dealt, recipe.pooling)
         return tokens, pools, counts, random
@@ -474,8 +477,11 @@ def extract(
 
 def missing(store: Store, rows: Sequence, tokens: bool) -> list:
     """The rows of a manifest that are still to be brought into the store."""
-    look = tqdm(rows, "looking what is there", unit="video", leave=False)
-    return [row for row in look if not is_there(store, row, tokens)]
+    # Several at a time: a shared disk or an object store makes each of them wait.
+    with ThreadPoolExecutor(LOOKING) as pool:
+        there = pool.map(is_there, repeat(store), rows, repeat(tokens))
+        look = tqdm(there, "looking what is there", len(rows), unit="video", leave=False)
+        return [row for row, found in zip(rows, look, strict=True) if not found]
 
 
 def is_there(store: Store, row, tokens: bool) -> bool:

@@ -161,19 +161,21 @@ def partial_pools(
     if pooling == "mean+std":
         patches = torch.cat([patches, patches**2], -1)
     tokens, apart = _rows(patches)
-    counts, sets, places = members.sum((2, 3)), members.shape[1], math.prod(members.shape[2:])
+    (batch, sets), places = members.shape[:2], math.prod(members.shape[2:])
     inside = np.flatnonzero(members)  # set by set: each begins where those before it end
-    which = inside // (sets * places) * apart + inside % places
-    starts = counts.ravel().cumsum() - counts.ravel()
+    owner = inside // places
+    counts = np.bincount(owner, minlength=batch * sets)
+    which = inside - owner * places + owner // sets * apart
+    starts = counts.cumsum() - counts
     if pooling == "max":
         pools = np.full((counts.size, tokens.shape[1]), np.nan, np.float32)
         if len(which):
-            some = counts.ravel() > 0
+            some = counts > 0
             pools[some] = np.maximum.reduceat(tokens.cpu().numpy()[which], starts[some])
     else:
         bags = [torch.from_numpy(one).to(tokens.device) for one in (which, starts)]
         pools = functional.embedding_bag(bags[0], tokens, bags[1], mode="sum").cpu().numpy()
-    return pools.reshape(*counts.shape, tokens.shape[1]), counts
+    return pools.reshape(batch, sets, tokens.shape[1]), counts.reshape(batch, sets)
 
 
 def _rows(patches: torch.Tensor) -> tuple[torch.Tensor, int]:
