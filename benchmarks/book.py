@@ -41,11 +41,12 @@ def main() -> None:
 
 
 def built(folder: Path, cache: Path, only: str | None) -> dict[str, float]:
-    """Seconds of each chapter, of the pages, and of the whole."""
+    """Seconds of each chapter and of all together."""
     out, start = folder / "out", time.monotonic()
     command = [
         sys.executable,
         "book/build.py",
+        "--no-publish",
         "--out",
         str(out),
         *(["--only", only] if only else []),
