@@ -4,7 +4,8 @@ Operations are counted, so that seconds can be set against those which as many o
 one large matrix product of the same precision, whichever the machine is. DINOv3 and FaRL's image
 encoder have random weights: speed does not depend on them, and none need be downloaded. On a GPU
 all is measured in bfloat16 where it computes in it, as it is and compiled, with the peak of its
-memory; on a CPU compiling is left out unless it is asked for.
+memory; on a CPU compiling is left out unless it is asked for. *One by one* are the same crops in
+batches of one.
 """
 
 from __future__ import annotations
@@ -83,7 +84,11 @@ def measure(name: str, rounds: int, compiling: bool) -> list[Row]:
         encoder.hidden(pixels)
     operations = counter.get_total_flops()
     product, of_product = ceiling(encoder)
-    calls = {CEILING: product, "contextual": partial(done, encoder.hidden, pixels)}
+    calls = {
+        CEILING: product,
+        "contextual": partial(done, encoder.hidden, pixels),
+        "one by one": lambda: [done(encoder.hidden, one[None]) for one in pixels],
+    }
     if encoder._kind.blocks:
         calls["isolated"] = partial(done, encoder.isolated, crops, kept)
     if compiling or gpu:
@@ -99,7 +104,7 @@ def measure(name: str, rounds: int, compiling: bool) -> list[Row]:
         floors = floors[1:] if way == "isolated" else floors  # it has other operations
         rows.append(
             Row(
-                f"{way}-{name}",
+                f"{way.replace(' ', '-')}-{name}",
                 f"{what} at {side}, {way}",
                 1e3 * statistics.median(seconds[way]) / len(crops),
                 "ms a crop",

@@ -1,8 +1,8 @@
 """What all benchmarks share: turns taken in one process, rows of ratios, and the command line.
 
-A figure of this machine says little about another one. So whatever is measured takes turns with
-its floor, call by call in one process: the machine's moods meet both, and the median of their
-ratios is what is reported.
+A figure of this machine says little about another one. So whatever is short takes turns with its
+floor, call by call in one process: the machine's moods meet both, and the median of their ratios
+is what is reported.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ class Row:
 def turns(calls: Mapping[str, Callable[[], object]], rounds: int, label: str) -> dict[str, list]:
     """Seconds of each call, a number a round; the first round warms up and is left out.
 
-    Each round has an order of its own, so that no call always finds the caches and the threads as
-    one other leaves them.
+    In random order, so that no call always finds caches and threads as the same other leaves them.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     orders = random.Random(0)

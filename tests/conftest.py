@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from seglib import assets, demo, devices, panel, recipe, stacking
 
@@ -46,6 +47,11 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_collection_finish(session):
     """Have the real book built by another process, while the tests run that do not need it."""
+    environment = dict(os.environ)
+    # One thread for the tests: several would wait for whichever shares its core with the build.
+    os.environ["OMP_NUM_THREADS"] = "1"  # of those processes that tests start
+    torch.set_num_threads(1)
+    threadpool_limits(1)
     needed = [one for one in session.items if "book" in one.fixturenames]
     if not needed or session.config.option.collectonly:
         return
@@ -53,7 +59,7 @@ def pytest_collection_finish(session):
     with open(Path(folder.name) / "log.txt", "w") as log:
         command = [sys.executable, ROOT / "book" / "build.py", "--out", Path(folder.name) / "out"]
         # What waits for work must not spin: the tests want the cores as well.
-        passive = os.environ | {"OMP_WAIT_POLICY": "passive"}
+        passive = environment | {"OMP_WAIT_POLICY": "passive"}
         session.config.stash[BUILD] = (
             folder,
             subprocess.Popen(command, stdout=log, stderr=log, env=passive),

@@ -160,6 +160,16 @@ def test_every_benchmark_of_the_page_has_its_program():
     assert all((costing.FOLDER / f"{name}.py").is_file() for name in benchmarks.ALL)
 
 
+@pytest.mark.parametrize("page", ["costs", "large_runs"])
+def test_every_figure_of_a_page_was_measured(page):
+    text = (Path(costing.__file__).parent / f"{page}.md").read_text(encoding="utf-8")
+    tables = re.findall(r"\{(?:costs|growth)\} (\w+)", text)
+    made = [costing.load(costing.FOLDER, name).made for name in tables]
+    assert {one["device"] for one in made} == {"cpu"}  # as the page says
+    for key in re.findall(r"\{cost\}`([^`]+)`", text):
+        costing.figure(costing.FOLDER, key)
+
+
 def test_all_operations_of_an_encoder_are_counted():
     """torch's counter passes attention over on a CPU, unless it is written out."""
     devices.let_torchvision_import()
