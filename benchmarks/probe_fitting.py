@@ -110,10 +110,10 @@ def compared(
             "fit",
             f"a fit of {len(rows):,} rows, {len(chosen)} C at once",
             ours,
-            "processor seconds",
+            "processor seconds a C",
             floor,
         ),
-        Row("together", f"the same, {len(grid)} C at once", together, "processor seconds"),
+        Row("together", f"the same, {len(grid)} C at once", together, "processor seconds a C"),
         Row("apart", "logits of both apart, at most", max(apart), "log-odds"),
     ]
 

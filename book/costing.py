@@ -30,6 +30,7 @@ from seglib.errors import SeglibError, unknown_name
 
 HOUR = 3600  # seconds
 WIDTH = 1024  # of a token of the paper's encoder
+INK = "#012345"  # in drawings: stands for the colour of the page's text
 logger = logging.getLogger(__name__)
 
 
@@ -95,7 +96,7 @@ def figure(folder: Path, key: str) -> str:
 
 def shown(number: float) -> str:
     """Three digits of a number, and no power of ten."""
-    if number >= 1000:
+    if not number or number >= 1000:
         return f"{number:,.0f}"
     return f"{number:.3g}" if number >= 0.001 else f"{number:.5f}"
 
@@ -171,8 +172,11 @@ class Growth(_Costs):
             for unit, points in lines.values()
         )
         svg = _drawn(list(lines.values()))
-        return [nodes.raw("", f'<div class="growth" role="img" aria-label="{told}">{svg}</div>',
-                          format="html")]  # fmt: skip
+        # On a phone it scrolls, and what scrolls must take the focus.
+        shell = (
+            f'class="growth" style="overflow-x: auto" tabindex="0" role="img" aria-label="{told}"'
+        )
+        return [nodes.raw("", f"<div {shell}>{svg}</div>", format="html")]
 
 
 def _points(found: Benchmark, kind: str) -> dict[int, Row]:
@@ -188,27 +192,28 @@ def _line(found: Benchmark, kind: str) -> tuple[str, list[tuple[int, float]]]:
 
 
 def _drawn(lines: Sequence[tuple[str, list[tuple[int, float]]]]) -> str:
-    """Small drawings side by side, as SVG, in a colour that both themes can bear."""
+    """Small drawings side by side, as SVG, whose text and frames have the colour of the page's."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
-        shape = Figure(figsize=(4 * len(lines), 2.6), layout="constrained")
+        shape = Figure(figsize=(2.7 * len(lines), 2.4), layout="constrained")
         for axes, (unit, points) in zip(shape.subplots(1, len(lines), squeeze=False)[0], lines,
                                         strict=True):  # fmt: skip
             axes.plot(*zip(*points, strict=True), "o-", color="#2980b9")
             axes.set(xscale="log", xlabel="videos", ylabel=unit)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.15 * max(y for _, y in points))
             for spine in axes.spines.values():
-                spine.set_color("#888")
-            axes.tick_params(colors="#888")
-            axes.xaxis.label.set_color("#888")
-            axes.yaxis.label.set_color("#888")
+                spine.set_color(INK)
+            axes.tick_params(which="both", colors=INK)
+            axes.xaxis.label.set_color(INK)
+            axes.yaxis.label.set_color(INK)
             axes.set_facecolor("none")
         shape.set_facecolor("none")
         written = io.StringIO()
         shape.savefig(written, format="svg", metadata={"Date": None})
-    return written.getvalue()[written.getvalue().index("<svg") :]
+    svg = written.getvalue()
+    return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
 ASSUMED = {  # what ``{plan}`` must be told, and what each is

@@ -73,6 +73,13 @@ def test_a_table_has_a_column_for_each_floor(figures, build):
     assert f"{measuring.machine()['cores']} cores" in table.caption.text
 
 
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (0.00006, "0.00006"), (0.0123, "0.0123"), (1234.5, "1,234")]
+)
+def test_a_figure_has_three_digits_and_no_power_of_ten(number, text):
+    assert costing.shown(number) == text
+
+
 def test_prose_quotes_a_figure_and_a_ratio(figures, build):
     folder = figures("pooling", Row("small", "a batch", 0.25, "ms", {"a read": 1.5}))
     page, told = build(
@@ -112,6 +119,8 @@ def test_growth_is_drawn_and_told(figures, build):
     drawing = page.find(class_="growth")
     assert drawing["aria-label"] == "frames a second: 1 at 10, 10 at 100, 100 at 1,000; MB: 7 at 10"
     assert drawing.svg.find("text", string="frames a second")
+    assert "currentColor" in str(drawing)
+    assert costing.INK not in str(drawing)
 
 
 def planned(figures, kept=0.5):
