@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from seglib import backbones, devices, faces, files, indexing, parsing, perturbation, video
@@ -34,7 +35,7 @@ from seglib.recipe import OF_TOKENS, UNTOUCHED, Recipe
 from seglib.store import Store
 
 AHEAD = 2  # videos that are decoded while the networks work on another
-LOOKING = 16  # videos that are looked for in a store at a time
+LOOKING = 8  # videos that are looked for in a store at a time
 MASKED = 127  # a mask's pixels are brighter: compressed, they are neither black nor white
 MAX_HELD = 1_200_000_000  # bytes of one video's frames, all in memory: 32 of 4K take two thirds
 WHOLE = -1  # in place of a frame's index: the whole video could not be read
@@ -478,10 +479,10 @@ def extract(
 def missing(store: Store, rows: Sequence, tokens: bool) -> list:
     """The rows of a manifest that are still to be brought into the store."""
     # Several at a time: a shared disk or an object store makes each of them wait.
-    with ThreadPoolExecutor(LOOKING) as pool:
-        there = pool.map(is_there, repeat(store), rows, repeat(tokens))
-        look = tqdm(there, "looking what is there", len(rows), unit="video", leave=False)
-        return [row for row, found in zip(rows, look, strict=True) if not found]
+    looks = Parallel(LOOKING, prefer="threads", return_as="generator")
+    there = looks(delayed(is_there)(store, row, tokens) for row in rows)
+    bar = tqdm(there, "looking what is there", len(rows), unit="video", leave=False)
+    return [row for row, found in zip(rows, bar, strict=True) if not found]
 
 
 def is_there(store: Store, row, tokens: bool) -> bool:
