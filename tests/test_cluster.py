@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from textwrap import dedent
 
 import psutil
@@ -94,13 +95,14 @@ def test_two_workers_leave_what_one_machine_leaves(videos, alone, two, tmp_path,
     assert f"{count}/{count}" in told.err
 
 
-def kill(name, count):
-    """Kill so many of our cluster's processes that are at work on something of that name."""
-    ours = psutil.Process().children(recursive=True)
-    victims = [one for one in ours if name in "".join(one.cmdline())][:count]
-    for one in victims:
-        one.kill()
-    return len(victims)
+def makers():
+    """Our cluster's processes that describe and write."""
+    found = []
+    for one in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile, as those do that are killed
+            if "ray::MapWorker(Map(_Maker))" in "".join(one.cmdline()):
+                found.append(one)
+    return found
 
 
 @pytest.mark.slow
@@ -113,7 +115,10 @@ def test_who_is_killed_is_started_again_and_nothing_is_lost(videos, alone, two, 
             before = sum(made for made, _ in found)
             while not (made := len(list(tmp_path.rglob("*.parquet"))) - before):
                 time.sleep(0.01)
-            found.append((made, kill("ray::MapWorker(Map(_Maker))", count)))
+            victims = makers()[:count]
+            for one in victims:
+                one.kill()
+            found.append((made, len(victims)))
 
     killer = threading.Thread(target=killing, daemon=True)
     assert two.networks
@@ -146,6 +151,9 @@ def test_a_driver_that_ends_midway_is_gone_on_from(videos, alone, two, tmp_path)
             time.sleep(0.01)
         run.send_signal(how)
         _, told = run.communicate()
+        while makers():  # what they are writing still is not the next driver's
+            time.sleep(0.01)
+        there = len(list(root.rglob("*.parquet")))
     assert run.returncode == 130
     assert "the same command goes on from there" in told
     outcome = cluster.extract(videos, two, root)
