@@ -15,6 +15,8 @@ ARGS ?=
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 START := $(shell date +%s)
+# A process of tests a core; what a module sets up is set up once, and the book's pages come last.
+AT_ONCE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TOOK = echo "make $@: $$(( $$(date +%s) - $(START) )) s"
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -31,7 +33,7 @@ book: assets ## run every notebook and build the book into _build/html
 	@$(TOOK)
 
 test: assets ## run the whole test suite, which builds the book too (its page tests need Chromium)
-	@$(PY) -m pytest --runslow $(ARGS)
+	@$(PY) -m pytest --runslow $(AT_ONCE) $(ARGS)
 	@$(TOOK)
 
 results: assets ## run every notebook and make its numbers the published ones (results/)

@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -30,57 +32,89 @@ CHROMIUM = next(
     ),
     None,
 )
-BUILD = pytest.StashKey()  # the folder and the process that builds the book into it
+BUILD = pytest.StashKey()  # the folder of the book and of what builds it
+BUILDING = pytest.StashKey()  # the process that does, and who waits for it
 
 
 def pytest_addoption(parser):
     parser.addoption("--runslow", action="store_true", help="run the tests marked slow too")
 
 
+def pytest_configure(config):
+    shared = getattr(config, "workerinput", {}).get("build")  # of the process that hands out tests
+    config.stash[BUILD] = Path(shared or tempfile.mkdtemp(prefix="seglib-book-"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tell a process that runs tests where the book will be."""
+    node.workerinput["build"] = str(node.config.stash[BUILD])
+
+
+def pytest_unconfigure(config):
+    if hasattr(config, "workerinput"):
+        return
+    if BUILDING in config.stash:
+        building, waiting = config.stash[BUILDING]
+        building.terminate()
+        waiting.join()
+    shutil.rmtree(config.stash[BUILD], ignore_errors=True)
+
+
 def pytest_collection_modifyitems(config, items):
-    items.sort(key=lambda item: "book" in item.fixturenames)  # last: it takes long to build
+    # Last, by whole modules, which pytest-xdist hands out as they come: it takes long to build.
+    late = {item.path for item in items if "book" in item.fixturenames}
+    items.sort(key=lambda item: (item.path in late, "book" in item.fixturenames))
     if not config.getoption("--runslow"):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="slow: add --runslow"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before it is told that the collection is finished
 def pytest_collection_finish(session):
     """Have the real book built by another process, while the tests run that do not need it."""
-    environment = dict(os.environ)
+    needed = any("book" in one.fixturenames for one in session.items)
+    if needed and not session.config.option.collectonly:
+        (session.config.stash[BUILD] / "wanted").touch()
+    if not hasattr(session.config, "workerinput"):
+        build(session.config)
     # One thread for the tests: several would wait for whichever shares its core with the build.
     os.environ["OMP_NUM_THREADS"] = "1"  # of those processes that tests start
     torch.set_num_threads(1)
     threadpool_limits(1)
-    needed = [one for one in session.items if "book" in one.fixturenames]
-    if not needed or session.config.option.collectonly:
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node):
+    build(node.config)
+
+
+def build(config):
+    """Start what builds the book, once, if a test wants it."""
+    folder = config.stash[BUILD]
+    if BUILDING in config.stash or not (folder / "wanted").exists():
         return
-    folder = tempfile.TemporaryDirectory(prefix="seglib-book-")
-    with open(Path(folder.name) / "log.txt", "w") as log:
-        command = [sys.executable, ROOT / "book" / "build.py", "--out", Path(folder.name) / "out"]
-        # What waits for work must not spin: the tests want the cores as well.
-        passive = environment | {"OMP_WAIT_POLICY": "passive"}
-        session.config.stash[BUILD] = (
-            folder,
-            subprocess.Popen(command, stdout=log, stderr=log, env=passive),
-        )
-
-
-def pytest_sessionfinish(session):
-    folder, process = session.config.stash.get(BUILD, (None, None))
-    if process is not None:
-        process.terminate()
-        process.wait()
-        folder.cleanup()
+    # What waits for work must not spin: the tests want the cores as well.
+    passive = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    command = [sys.executable, ROOT / "book" / "build.py", "--out", folder / "out"]
+    with open(folder / "log.txt", "w") as log:
+        building = subprocess.Popen(command, stdout=log, stderr=log, env=passive)
+    # A file's name tells all processes that run tests how it ended.
+    waiting = Thread(target=lambda: (folder / f"ended {building.wait()}").touch(), daemon=True)
+    waiting.start()
+    config.stash[BUILDING] = building, waiting
 
 
 @pytest.fixture(scope="session")
 def book(request):
     """Wait for the real book, demo mode; return the folder with html/ and stage/."""
-    folder, process = request.config.stash[BUILD]
-    code, log = process.wait(), Path(folder.name) / "log.txt"
-    assert code == 0, f"the book does not build:\n{log.read_text()[-5000:]}"
-    return Path(folder.name) / "out"
+    folder = request.config.stash[BUILD]
+    while not (ended := [one.name for one in folder.glob("ended *")]):
+        time.sleep(0.5)
+    log = (folder / "log.txt").read_text()
+    assert ended == ["ended 0"], f"the book does not build:\n{log[-5000:]}"
+    return folder / "out"
 
 
 @contextmanager

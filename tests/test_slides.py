@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from test_pages import INSPECT, opened, violations
+from test_barriers import violations
+from test_pages import INSPECT, opened
 
 from book import build, slides
 
