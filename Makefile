@@ -15,8 +15,10 @@ ARGS ?=
 PYTHONS := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 START := $(shell date +%s)
-# A process of tests a core; what a module sets up is set up once, and the book's pages come last.
-AT_ONCE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Tests in a process for each core, up to four, which want 2 GB each; by modules, in their order.
+# To look into a failure: make test ARGS="-n 0 -x --pdb tests/test_roc.py"
+AT_ONCE := -n logical --maxprocesses 4 --max-worker-restart 2 --dist loadfile \
+           --no-loadscope-reorder
 TOOK = echo "make $@: $$(( $$(date +%s) - $(START) )) s"
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

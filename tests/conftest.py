@@ -6,11 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,8 @@ CHROMIUM = next(
     ),
     None,
 )
+hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("unhurried")  # a time says nothing about a result
 BUILD = pytest.StashKey()  # the folder of the book and of what builds it
 BUILDING = pytest.StashKey()  # the process that does, and who waits for it
 
@@ -41,8 +45,11 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    shared = getattr(config, "workerinput", {}).get("build")  # of the process that hands out tests
-    config.stash[BUILD] = Path(shared or tempfile.mkdtemp(prefix="seglib-book-"))
+    if hasattr(config, "workerinput"):  # one of several processes that are given tests
+        config.stash[BUILD] = Path(config.workerinput["build"])
+        os.environ["LOKY_MAX_CPU_COUNT"] = "2"  # or each would start as many as there are cores
+    else:
+        config.stash[BUILD] = Path(tempfile.mkdtemp(prefix="seglib-book-"))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -62,9 +69,12 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    # Last, by whole modules, which pytest-xdist hands out as they come: it takes long to build.
-    late = {item.path for item in items if "book" in item.fixturenames}
-    items.sort(key=lambda item: (item.path in late, "book" in item.fixturenames))
+    # Last, since it takes long to build. What pytest-xdist hands out are whole modules, as they
+    # come: first those that can go on longest without it.
+    every = Counter(item.path for item in items)
+    late = Counter(item.path for item in items if "book" in item.fixturenames)
+    share = {path: late[path] / count for path, count in every.items()}
+    items.sort(key=lambda item: ("book" in item.fixturenames, share[item.path]))
     if not config.getoption("--runslow"):
         for item in items:
             if "slow" in item.keywords:
@@ -111,6 +121,7 @@ def book(request):
     """Wait for the real book, demo mode; return the folder with html/ and stage/."""
     folder = request.config.stash[BUILD]
     while not (ended := [one.name for one in folder.glob("ended *")]):
+        assert folder.exists(), f"{folder} is gone, and the book in it"
         time.sleep(0.5)
     log = (folder / "log.txt").read_text()
     assert ended == ["ended 0"], f"the book does not build:\n{log[-5000:]}"

@@ -117,7 +117,8 @@ def test_who_is_killed_is_started_again_and_nothing_is_lost(videos, alone, two, 
                 time.sleep(0.01)
             victims = makers()[:count]
             for one in victims:
-                one.kill()
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
             found.append((made, len(victims)))
 
     killer = threading.Thread(target=killing, daemon=True)
@@ -151,8 +152,8 @@ def test_a_driver_that_ends_midway_is_gone_on_from(videos, alone, two, tmp_path)
             time.sleep(0.01)
         run.send_signal(how)
         _, told = run.communicate()
-        while makers():  # what they are writing still is not the next driver's
-            time.sleep(0.01)
+        _, alive = psutil.wait_procs(makers(), 60)  # what they write still is not the next one's
+        assert not alive
         there = len(list(root.rglob("*.parquet")))
     assert run.returncode == 130
     assert "the same command goes on from there" in told

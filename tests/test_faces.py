@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import skimage
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -80,7 +80,6 @@ def test_a_turned_face_is_found_and_cut_out_upright(detector, astronaut, degrees
     assert 0.8 < right / 223 < 1.25
 
 
-@settings(deadline=None)  # a time says nothing about a result
 @given(st.floats(-40, 40), st.floats(0.5, 1.5), st.floats(-60, 60), st.floats(-60, 60))
 def test_landmarks_follow_the_picture(detector, astronaut, degrees, zoom, x, y):
     matrix = cv2.getRotationMatrix2D((225.0, 125.0), degrees, zoom)  # about the face

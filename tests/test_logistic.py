@@ -131,7 +131,7 @@ def test_rows_are_read_in_batches(monkeypatch):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(80, 8), (60, 40), (20, 50)]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_gradient_is_0_and_nothing_else_is_asked_for(seed, shape):
     rows, labels = items(*shape, seed=seed)
     weights = np.random.default_rng(seed).integers(0, 4, len(rows)) + (np.arange(len(rows)) < 10)
@@ -145,7 +145,7 @@ def test_the_gradient_is_0_and_nothing_else_is_asked_for(seed, shape):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(80, 8), (60, 40), (20, 50)]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_neither_order_nor_copies_nor_a_rotation_matters(seed, shape):
     rows, labels = items(*shape, seed=seed)
     rng = np.random.default_rng(seed)
@@ -165,7 +165,7 @@ def test_neither_order_nor_copies_nor_a_rotation_matters(seed, shape):
 
 
 @given(st.integers(0, 10_000))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_strengths_do_not_touch_each_other(seed):
     rows, labels = items(90, 60, seed=seed)
     together = ours(rows, labels, np.ones(90), STRENGTHS)

@@ -128,7 +128,6 @@ def naive_groups(rows):
     return group
 
 
-@settings(deadline=None)
 @given(st.lists(LINKS, min_size=1, max_size=len(UIDS)))
 def test_groups_are_the_components_of_shared_people_and_pairs(links):
     named = [dict(zip(("source", "target", "pair_id"), link, strict=True)) for link in links]
@@ -137,7 +136,7 @@ def test_groups_are_the_components_of_shared_people_and_pairs(links):
     assert dict(zip(table["video_uid"], table["group"], strict=True)) == naive_groups(rows)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(LINKS, min_size=1, max_size=len(UIDS)), st.randoms())
 def test_the_order_of_rows_changes_neither_groups_nor_digest(links, random):
     named = [dict(zip(("source", "target", "pair_id"), link, strict=True)) for link in links]

@@ -357,7 +357,7 @@ WHOLE = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(WHOLE)), st.floats(0, 1, exclude_max=True))
 def test_cut_anywhere_a_picture_is_whole_or_refused(tmp_path_factory, format, share):
     data = WHOLE[format]
@@ -370,7 +370,7 @@ def test_cut_anywhere_a_picture_is_whole_or_refused(tmp_path_factory, format, sh
     np.testing.assert_array_equal(found, whole)  # only a trailer was missing
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.sampled_from(sorted(WHOLE)),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=20),

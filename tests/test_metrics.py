@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from MLstatkit import Delong_test
 from scipy import stats
@@ -59,7 +59,6 @@ def clustered(people=20, each=20, lead=0.8, spread=0.5, person=0.8, seed=0):
     return np.repeat([0, 1], who.size), scores, np.tile(who, 2)
 
 
-@settings(deadline=None)
 @given(scored(), st.integers(1, 4), st.integers(0, 99))
 def test_only_scores_of_one_probe_are_compared(case, count, seed):
     labels, scores, groups = case
@@ -80,7 +79,6 @@ def test_only_scores_of_one_probe_are_compared(case, count, seed):
 # -- the estimate ------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(scored())
 def test_auc_equals_scikit_learns_on_scores_with_ties(case):
     labels, scores, groups = case
@@ -91,7 +89,6 @@ def test_auc_equals_scikit_learns_on_scores_with_ties(case):
     assert found.groups == len(set(groups.tolist()))
 
 
-@settings(deadline=None)
 @given(scored(rows=1))
 def test_only_the_order_of_scores_counts(case):
     labels, scores, groups = case
@@ -103,7 +100,6 @@ def test_only_the_order_of_scores_counts(case):
         assert (turned.low, turned.high) == pytest.approx((1 - plain.high, 1 - plain.low))
 
 
-@settings(deadline=None)
 @given(scored())
 def test_names_of_groups_do_not_matter(case):
     labels, scores, groups = case
@@ -128,7 +124,6 @@ def test_rows_are_seeds_and_not_more_evidence():
 # -- abstentions -------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(scored(), st.integers(0, 2**32 - 1))
 def test_a_missing_score_is_dropped_and_lowers_coverage(case, seed):
     labels, scores, groups = case
@@ -278,7 +273,6 @@ def test_the_interval_is_wider_where_pictures_of_a_person_are_alike(monkeypatch)
 # -- paired differences ------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(scored(), st.integers(0, 2**32 - 1))
 def test_a_difference_is_that_of_the_aucs_on_common_items(case, seed):
     labels, a, groups = case
@@ -329,7 +323,6 @@ def theirs(labels, row):
     }
 
 
-@settings(deadline=None)
 @given(scored())
 def test_every_metric_equals_scikit_learns_averaged_over_rows(case):
     labels, scores, groups = case
@@ -341,7 +334,6 @@ def test_every_metric_equals_scikit_learns_averaged_over_rows(case):
         assert found[name].value == pytest.approx(expected, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(scored(), st.sampled_from(metrics.METRICS))
 def test_metrics_asked_for_together_are_those_asked_for_alone(case, name):
     labels, scores, groups = case
@@ -708,7 +700,6 @@ def test_how_many_are_drawn_at_a_time_does_not_matter(monkeypatch):
     assert metrics.measures(*case) == plain
 
 
-@settings(deadline=None)
 @given(scored(), st.integers(1, 3), st.integers(0, 99), st.sampled_from(sorted(metrics.RANKED)))
 def test_curves_of_groups_added_give_the_numbers_of_their_items_to_the_last_bit(
     case, count, seed, name
@@ -782,7 +773,6 @@ def test_accuracy_is_the_mean_of_what_was_called_right():
         assert dataclasses.astuple(paired)[:3] == pytest.approx(dataclasses.astuple(lead)[:3])
 
 
-@settings(deadline=None)
 @given(scored(), st.sampled_from([0.5, 3.0]), st.sampled_from([-7.0, 0.0, 2.0]))
 def test_a_mean_moves_with_its_values_and_not_with_the_names_of_groups(case, scale, shift):
     _, values, groups = case

@@ -155,7 +155,7 @@ def test_what_is_drawn_follows_the_seed(face, kind):
     kind=st.sampled_from([kind for kind in OF_PICTURES if kind != "h264"]),
     level=st.sampled_from(recipe.LEVELS),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_picture_stays_one(image, kind, level):
     found = Perturbation(kind, level).picture(image, 0, np.array([-5.0, 3.0, 40.0, 30.0]))
     assert (found.shape, found.dtype) == (image.shape, np.uint8)

@@ -336,7 +336,7 @@ def conditioned(name, rows, like=None):
 
 
 @given(seed=st.integers(0, 99), scale=st.floats(0.1, 100))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_what_each_conditioning_ignores(seed, scale):
     """And only that: the others see it."""
     rng = np.random.default_rng(seed)
@@ -404,7 +404,7 @@ def test_calibration_knows_no_class_by_its_size():
 
 
 @given(scale=st.sampled_from([1e-6, 1e-3, 1e3, 1e6]), shift=st.floats(-5, 5))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_calibration_undoes_any_affine_map(scale, shift):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 300)

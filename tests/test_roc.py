@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
@@ -26,7 +26,6 @@ def curve(fake, scores, weights=None):
     return roc.Ranking.of(fake, scores, np.arange(len(fake))).curve(weights)
 
 
-@settings(deadline=None)
 @given(weighted())
 def test_area_and_average_precision_equal_scikit_learns(case):
     fake, scores, weights = case
@@ -39,7 +38,6 @@ def test_area_and_average_precision_equal_scikit_learns(case):
         np.testing.assert_allclose(ours(drawn), expected, rtol=0, atol=1e-12)
 
 
-@settings(deadline=None)
 @given(weighted(), st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.5, 1.0]))
 def test_tpr_is_the_largest_of_scikit_learns_thresholds_within_the_fpr(case, level):
     fake, scores, weights = case
@@ -49,7 +47,6 @@ def test_tpr_is_the_largest_of_scikit_learns_thresholds_within_the_fpr(case, lev
         assert tpr_at == pytest.approx(tpr[fpr <= level].max(), abs=1e-12)
 
 
-@settings(deadline=None)
 @given(weighted())
 def test_at_the_equal_error_rate_both_errors_meet_on_scikit_learns_curve(case):
     fake, scores, weights = case
@@ -77,7 +74,6 @@ def test_the_equal_error_rate_of_small_curves_worked_by_hand(labels, scores, rat
     assert roc.equal_error_rate(drawn) == pytest.approx([rate])
 
 
-@settings(deadline=None)
 @given(weighted())
 def test_weights_are_copies(case):
     fake, scores, weights = case
@@ -95,7 +91,6 @@ def test_a_ranking_of_some_items_reads_the_weights_of_these():
     assert roc.auc(some.curve(np.array([[3.0, 7, 1, 1]]))) == pytest.approx([0.25])
 
 
-@settings(deadline=None)
 @given(weighted(), st.integers(0, 99))
 def test_the_curve_of_a_sum_of_weightings_is_the_sum_of_their_curves(case, seed):
     fake, scores, weights = case
@@ -105,7 +100,6 @@ def test_the_curve_of_a_sum_of_weightings_is_the_sum_of_their_curves(case, seed)
     np.testing.assert_array_equal(added.reals, expected.reals)
 
 
-@settings(deadline=None)
 @given(weighted())
 def test_what_fakes_of_one_weighting_win_over_bona_fide_items_of_another(case):
     fake, scores, weights = case
@@ -128,7 +122,6 @@ def test_a_class_without_weight_has_no_curve():
     assert np.isnan(roc.tpr_at_fpr(drawn, 0.05)).all()
 
 
-@settings(deadline=None)
 @given(weighted())
 def test_placements_are_shares_of_the_other_class(case):
     fake, scores, _ = case

@@ -203,7 +203,7 @@ def measured(table, values, name):
     return shortcuts.measure(table, cells).loc[name]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(2, 12), st.integers(2, 5), st.booleans())
 def test_a_constant_channel_is_exactly_at_one_half(seed, groups, each, whole):
     table, values = made_up(seed, groups, each, 1, whole)
@@ -212,7 +212,7 @@ def test_a_constant_channel_is_exactly_at_one_half(seed, groups, each, whole):
         assert (found.auc, found.apart, found.suspicious) == (0.5, 0, False)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(2, 12), st.integers(2, 5), st.booleans())
 def test_a_category_that_nobody_shares_says_nothing(seed, groups, each, whole):
     """In sample its AUC would be 1."""

@@ -355,8 +355,11 @@ def walk(browser, path, size):
         for number in range(tab.evaluate("Reveal.getTotalSlides()")):
             if tab.evaluate("Reveal.getSlidePastCount()") != number:
                 problems.append(f"slide {number + 1} is not reached")
-            tab.wait_for_timeout(50)
-            problems += [f"slide {number + 1}: {problem}" for problem in tab.evaluate(LOOK)]
+            for _ in range(20):  # a plot is fitted to its slide a moment later
+                tab.wait_for_timeout(50)
+                if not (found := tab.evaluate(LOOK)):
+                    break
+            problems += [f"slide {number + 1}: {problem}" for problem in found]
             tab.keyboard.press("ArrowRight")
         if not tab.evaluate("document.querySelector('.notes')?.textContent.trim()"):
             problems.append("no notes")

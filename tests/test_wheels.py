@@ -122,7 +122,7 @@ def test_a_member_twice_is_refused(index, room):
         wheels.fetch(tiny(sha256(wheel)), room)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.differing_executors])
 @given(
     st.lists(
         st.lists(st.sampled_from(["..", ".", "", "a", "b", "c:", "\\", "..\\x"]), max_size=5),
