@@ -25,6 +25,10 @@ from seglib.extraction import Extractor, Outcome
 from seglib.recipe import Recipe
 from seglib.store import Store, StoreMismatch
 
+# Videos that Ray is given at a time. It keeps some 16 kB of each until all of them are done, and
+# loading the networks anew for the next ones is nothing beside so many.
+AT_ONCE = 10_000
+
 
 class RayMissing(SeglibError):
     """The optional package ray cannot be imported."""
@@ -136,10 +140,15 @@ def _outcomes(
     todo: list, workers: Workers, store: Store, tokens: bool
 ) -> Iterator[Outcome | SeglibError]:
     """What became of each video, as soon as it is known."""
+    for start in range(0, len(todo), AT_ONCE):
+        yield from _share(todo[start : start + AT_ONCE], workers, store, tokens)
+
+
+def _share(
+    todo: list, workers: Workers, store: Store, tokens: bool
+) -> Iterator[Outcome | SeglibError]:
     from ray.data import ActorPoolStrategy, TaskPoolStrategy, from_items
 
-    if not todo:
-        return
     # A block a video: Ray repeats whole blocks.
     videos = from_items([row._asdict() for row in todo], override_num_blocks=len(todo))
     count = min(workers.count, len(todo))

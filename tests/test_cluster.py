@@ -79,7 +79,10 @@ def complete(root, alone, videos):
 
 
 @pytest.mark.slow
-def test_two_workers_leave_what_one_machine_leaves(videos, alone, two, tmp_path, capsys):
+def test_two_workers_leave_what_one_machine_leaves(
+    videos, alone, two, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(cluster, "AT_ONCE", len(videos) // 2)  # in two shares
     assert two.networks == alone.networks
     held = Store(tmp_path, alone.recipe, alone.networks).claim(videos.video_uid[1])
     count = len(videos)
