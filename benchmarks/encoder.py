@@ -3,14 +3,15 @@
 Operations are counted, so that seconds can be set against those which as many operations take in
 one large matrix product of the same precision, whichever the machine is. DINOv3 and FaRL's image
 encoder have random weights: speed does not depend on them, and none need be downloaded. *One by
-one* are the same crops in batches of one; *compiled* is torch.compile, on a CPU where there is g++,
-which it needs. On a GPU all is in bfloat16 where it computes in it, with the peak of its memory.
+one* are the same crops in batches of one; *compiled* is torch.compile, where there is a compiler
+for it. On a GPU all is in bfloat16 where it computes in it, with the peak of its memory.
 """
 
 from __future__ import annotations
 
-import shutil
 import statistics
+import sys
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -90,10 +91,8 @@ def measure(name: str, rounds: int) -> list[Row]:
     }
     if encoder._kind.blocks:
         calls["isolated"] = partial(done, encoder.isolated, crops, kept)
-    if gpu or shutil.which("g++"):
-        other = build(name)
-        other.model.compile()
-        calls["compiled"] = partial(done, other.hidden, pixels)
+    if compiled := compiling(name, pixels):
+        calls["compiled"] = compiled
     seconds = turns(calls, rounds, what)
     seconds[CEILING] = [one * operations / of_product for one in seconds[CEILING]]
     rows = [Row(f"operations-{name}", f"{what} at {side}", operations / len(crops) / 1e9,
@@ -114,6 +113,18 @@ def measure(name: str, rounds: int) -> list[Row]:
         memory = torch.cuda.max_memory_allocated() / 1e6
         rows.append(Row(f"memory-{name}", f"{what} at {side}, {len(crops)} crops", memory, "MB"))
     return rows
+
+
+def compiling(name: str, pixels: torch.Tensor) -> Callable | None:
+    """The compiled encoder's pass; None, and why, where it cannot be compiled."""
+    encoder = build(name)
+    encoder.model.compile()
+    try:
+        done(encoder.hidden, pixels)
+    except RuntimeError as error:  # no compiler, or Python's headers are missing
+        print(f"{name} is not compiled: {error}", file=sys.stderr)
+        return None
+    return partial(done, encoder.hidden, pixels)
 
 
 @torch.inference_mode()

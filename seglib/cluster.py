@@ -25,8 +25,8 @@ from seglib.extraction import Extractor, Outcome
 from seglib.recipe import Recipe
 from seglib.store import Store, StoreMismatch
 
-# Videos that Ray is given at a time. It keeps some 16 kB of each until all of them are done, and
-# loading the networks anew for the next ones is nothing beside so many.
+# Videos for each worker that Ray is given at a time: it keeps some 16 kB of each until all of them
+# are done, and 5 kB after. Workers start anew for the next ones, which is little beside so many.
 AT_ONCE = 10_000
 
 
@@ -140,8 +140,9 @@ def _outcomes(
     todo: list, workers: Workers, store: Store, tokens: bool
 ) -> Iterator[Outcome | SeglibError]:
     """What became of each video, as soon as it is known."""
-    for start in range(0, len(todo), AT_ONCE):
-        yield from _share(todo[start : start + AT_ONCE], workers, store, tokens)
+    count = AT_ONCE * workers.count
+    for start in range(0, len(todo), count):
+        yield from _share(todo[start : start + count], workers, store, tokens)
 
 
 def _share(

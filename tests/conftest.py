@@ -34,7 +34,7 @@ CHROMIUM = next(
     ),
     None,
 )
-hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
+hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")  # a time says nothing about a result
 BUILD = pytest.StashKey()  # the folder of the book and of what builds it
 BUILDING = pytest.StashKey()  # the process that does, and who waits for it

@@ -33,6 +33,7 @@ def barriers(
     tab = context.new_page()
     tab.goto(page.as_uri(), wait_until="load")
     tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
+    tab.evaluate("() => window.MathJax?.startup?.promise.then(() => null)")
     tab.wait_for_function("!document.getAnimations().length")  # colours fade into each other
     if shortened:
         tab.evaluate(SHORTENED)
