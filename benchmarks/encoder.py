@@ -80,9 +80,13 @@ def measure(name: str, rounds: int) -> list[Row]:
     kept = np.zeros((len(crops), *encoder.grid(crops)), bool)
     kept[:, : round(MOUTH * kept[0].size / kept.shape[2])] = True
     counter = FlopCounterMode(display=False, custom_mapping=COUNTED)
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
     with torch.inference_mode(), counter:
         encoder.hidden(pixels)
     operations = counter.get_total_flops()
+    # Now, before there is a second encoder.
+    memory = torch.cuda.max_memory_allocated() / 1e6 if gpu else None
     product, of_product = ceiling(encoder)
     calls = {
         CEILING: product,
@@ -110,7 +114,6 @@ def measure(name: str, rounds: int) -> list[Row]:
             )
         )
     if gpu:
-        memory = torch.cuda.max_memory_allocated() / 1e6
         rows.append(Row(f"memory-{name}", f"{what} at {side}, {len(crops)} crops", memory, "MB"))
     return rows
 
